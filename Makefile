@@ -1,0 +1,41 @@
+# Verbs. Each sets up what it needs in .venv; nothing outside this folder is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Where real data sets lie, for the tests that want them: make test DATA=/path
+DATA ?=
+# The compiler's cache does not know our decompositions, so each state of the kernels has its own.
+export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.inductor/$(shell cat src/spikformer/kernels/*.py src/spikformer/kernels/*/*.py | cksum | cut -d' ' -f1)
+
+.PHONY: setup demo test test-slow check bench clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/spikformer train digits --run runs/demo --overwrite
+	$(BIN)/spikformer evaluate runs/demo --figure runs/demo/predictions.png
+
+test: setup
+	$(BIN)/python -m pytest -m 'not compiled and not slow' --jaxtyping-packages=spikformer,beartype.beartype --data='$(DATA)'
+	$(BIN)/python -m pytest -m 'compiled and not slow' --data='$(DATA)'
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow --data='$(DATA)'
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: setup
+	$(BIN)/python benchmarks/operations.py
+
+clean:
+	rm -rf .venv .inductor dist build

@@ -1,0 +1,30 @@
+"""Spiking transformers: train them, measure them, run them."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Card": "models",
+    "Spikformer": "models",
+    "create_model": "models",
+    "list_models": "models",
+    "load_model": "models",
+    "load_weights": "models",
+    "read_card": "models",
+    "save_weights": "models",
+}
+"""Public names and where they live. They load on first use: importing this loads no torch."""
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

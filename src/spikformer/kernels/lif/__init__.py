@@ -1,0 +1,76 @@
+r"""`spikformer::lif`, the leaky integrate-and-fire neuron over all time steps at once."""
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spikformer.errors import ConfigError
+from spikformer.kernels import membrane
+from spikformer.kernels._declare import declare, differentiate
+from spikformer.kernels.lif import reference
+from spikformer.kernels.membrane import FIRING_SCHEMA
+
+
+def lif(
+    current: Float[Tensor, " T *step"],
+    v0: Float[Tensor, " *step"] | None = None,
+    *,
+    tau: float = 2.0,
+    threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = True,
+    surrogate: str = "sigmoid",
+    alpha: float | None = None,
+) -> tuple[Float[Tensor, " T *step"], Float[Tensor, " *step"]]:
+    r"""Spikes of a leaky integrate-and-fire neuron, and its potential after the last step.
+
+    $$u_t = v_{t-1} + \frac{x_t - (v_{t-1} - v_{rest})}{\tau} \qquad s_t = \Theta(u_t - \theta)
+    \qquad v_t = (1-s_t)\,u_t + s_t\,v_{reset}$$
+
+    The drive is divided by $\tau$ too, so that a first current fires from $\tau\theta$ upwards:
+    2.0 with the defaults. Spikformer, eq. 1-3.
+
+    Args:
+        current: $x$, any floating-point type; half types integrate in float32.
+        v0: $v_0$, in the type of the potential. None starts at rest.
+        tau: Membrane time constant, in steps, at least 1.
+        threshold: $\theta$, in the unit of the current.
+        v_reset: The potential after a spike and at rest. None subtracts $\theta$ instead (soft
+            reset) and rests at 0.
+        detach_reset: Whether gradients ignore that a spike resets the potential.
+        surrogate: `sigmoid`, `atan`, `triangle` or `rectangle`; formulas in `surrogate.py`.
+        alpha: Steepness of the surrogate, per unit of potential. None takes its usual value.
+
+    Returns:
+        Spikes in the current's type, and $v_T$.
+
+    Raises:
+        ConfigError: when an argument breaks a rule above.
+    """
+    if tau < 1:
+        raise ConfigError(f"tau is a number of steps and must be >= 1, got {tau}")
+    membrane.check_current(current, v0)
+    options = membrane.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
+    return torch.ops.spikformer.lif(current, v0, tau, *options)
+
+
+differentiate(
+    declare(
+        "lif",
+        f"(Tensor current, Tensor? v0=None, float tau=2.0, {FIRING_SCHEMA}) -> (Tensor, Tensor)",
+        eager=partial(reference.forward, unroll=membrane.forward_eager),
+        reference=reference.forward,
+        fake=lambda current, *_: membrane.fake(current),
+    ),
+    declare(
+        "lif_backward",
+        "(Tensor grad_spikes, Tensor grad_v, Tensor current, Tensor? v0=None, float tau=2.0, "
+        f"{FIRING_SCHEMA}) -> (Tensor, Tensor)",
+        eager=reference.backward,
+        reference=reference.backward,
+        fake=lambda _grad_spikes, _grad_v, current, *_: membrane.fake(current),
+    ),
+    tensors=2,
+)

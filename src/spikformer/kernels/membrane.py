@@ -1,0 +1,199 @@
+r"""The recursion that all neurons share; they differ only in how they charge.
+
+$$u_t = \mathrm{charge}(v_{t-1}, x_t) \qquad s_t = \Theta(u_t - \theta) \qquad v_t =
+\begin{cases} (1-s_t)\,u_t + s_t\,v_{reset} & \text{hard reset} \\
+u_t - s_t\,\theta & \text{soft reset} \end{cases}$$
+
+$\Theta(0) = 1$. The first step starts from `v0`, or at rest. Spikes have the type of the current,
+potentials that of `accumulator`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spikformer.errors import ConfigError
+from spikformer.kernels._declare import accumulator
+from spikformer.kernels.surrogate import DERIVATIVES, steepness
+
+Charge = Callable[[Tensor, Tensor], Tensor]
+"""(potential after the last reset, current) -> potential before the next one."""
+
+
+class Firing(NamedTuple):
+    """When a neuron fires, what a spike does to its potential, and what gradients see of it.
+
+    Args:
+        threshold: $\\theta$, in the unit of the current.
+        v_reset: The potential after a spike (hard reset). None subtracts the threshold (soft).
+        detach_reset: Whether gradients ignore that a spike resets the potential.
+        surrogate: A name in `surrogate.DERIVATIVES`.
+        alpha: Its steepness.
+    """
+
+    threshold: float = 1.0
+    v_reset: float | None = 0.0
+    detach_reset: bool = True
+    surrogate: str = "sigmoid"
+    alpha: float = 4.0
+
+    @property
+    def rest(self) -> float:
+        """The potential that a silent neuron leaks to, and starts from."""
+        return 0.0 if self.v_reset is None else self.v_reset
+
+    def reset(self, u: Tensor, fired: Tensor) -> Tensor:
+        if self.v_reset is None:
+            return torch.where(fired, u - self.threshold, u)
+        return torch.where(fired, self.v_reset, u)
+
+
+FIRING_SCHEMA = (
+    "float threshold=1.0, float? v_reset=0.0, bool detach_reset=True, "
+    "str surrogate='sigmoid', float alpha=4.0"
+)
+"""The fields of `Firing` as the last arguments of an operation."""
+
+
+def check_firing(
+    threshold: float,
+    v_reset: float | None,
+    detach_reset: bool,
+    surrogate: str,
+    alpha: float | None,
+) -> Firing:
+    """The options as `Firing`, `alpha=None` replaced by the surrogate's usual one.
+
+    Raises:
+        ConfigError: for an unknown surrogate, or a `v_reset` that is not below the threshold.
+    """
+    if v_reset is not None and v_reset >= threshold:
+        raise ConfigError(f"v_reset must be below the threshold {threshold}, got {v_reset}")
+    return Firing(threshold, v_reset, detach_reset, surrogate, steepness(surrogate, alpha))
+
+
+def check_current(current: Tensor, v0: Tensor | None) -> None:
+    """Check what every neuron's operation integrates.
+
+    Raises:
+        ConfigError: where a shape or type is wrong.
+    """
+    if current.dim() == 0 or current.shape[0] == 0:
+        raise ConfigError(f"current must be [T, ...] with at least one step, got {[*current.shape]}")
+    if not current.is_floating_point():
+        raise ConfigError(f"current must be a floating-point tensor, got {current.dtype}")
+    if v0 is not None and v0.shape != current.shape[1:]:
+        raise ConfigError(
+            f"v0 must have the shape of one step, {[*current.shape[1:]]}, got {[*v0.shape]}"
+        )
+
+
+def forward(
+    charge: Charge, current: Tensor, v0: Tensor | None, firing: Firing
+) -> tuple[Tensor, Tensor]:
+    """Spikes of all steps and the potential after the last, functionally: what compilers read."""
+    v = _start(current, v0, firing)
+    spikes = []
+    for x in current.unbind():
+        u = charge(v, x.to(v.dtype))
+        fired = u >= firing.threshold
+        v = firing.reset(u, fired)
+        spikes.append(fired.to(current.dtype))
+    return stack_like(spikes, current), v
+
+
+def forward_eager(
+    charge: Charge, current: Tensor, v0: Tensor | None, firing: Firing
+) -> tuple[Tensor, Tensor]:
+    """`forward`, writing each step's spikes where they belong instead of stacking copies."""
+    v = _start(current, v0, firing)
+    spikes = _empty_like(current)
+    for x, out in zip(current.unbind(), spikes.unbind(), strict=True):
+        u = charge(v, x.to(v.dtype))
+        fired = u >= firing.threshold
+        v = firing.reset(u, fired)
+        out.copy_(fired)
+    return spikes, v
+
+
+def fake(current: Tensor) -> tuple[Tensor, Tensor]:
+    """Results of `forward` without their values."""
+    return _empty_like(current), torch.empty_like(current[0], dtype=accumulator(current.dtype))
+
+
+def charged(
+    charge: Charge, current: Tensor, v0: Tensor | None, firing: Firing
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Every step's v before and u after charging: recomputed for the adjoint, never stored."""
+    v = _start(current, v0, firing)
+    before, after = [], []
+    for x in current.unbind():
+        u = charge(v, x.to(v.dtype))
+        before.append(v)
+        after.append(u)
+        v = firing.reset(u, u >= firing.threshold)
+    return before, after
+
+
+def adjoint(
+    grad_spikes: Tensor,
+    grad_v: Tensor,
+    potentials: Sequence[Tensor],
+    leak: Callable[[Tensor], Tensor],
+    firing: Firing,
+) -> tuple[list[Tensor], Tensor]:
+    r"""$\partial L/\partial u_t$ of every step, and $\partial L/\partial v_0$.
+
+    Args:
+        grad_spikes: $\partial L/\partial s$, [T, ...].
+        grad_v: $\partial L/\partial v_T$, [...].
+        potentials: $u_t$ of every step.
+        leak: $\partial L/\partial u_t \mapsto \partial L/\partial v_{t-1}$.
+    """
+    grads = []
+    derivative = DERIVATIVES[firing.surrogate]
+    for u, grad_s in zip(reversed(potentials), reversed(grad_spikes.unbind()), strict=True):
+        slope = derivative(u - firing.threshold, firing.alpha)
+        if firing.v_reset is None:
+            kept, reset_by_spike = grad_v, -firing.threshold
+        else:
+            kept = torch.where(u >= firing.threshold, 0.0, grad_v)
+            reset_by_spike = firing.v_reset - u
+        grad_s = grad_s.to(u.dtype)
+        if not firing.detach_reset:
+            grad_s = grad_s + grad_v * reset_by_spike
+        grad_u = grad_s * slope + kept
+        grad_v = leak(grad_u)
+        grads.append(grad_u)
+    return grads[::-1], grad_v
+
+
+def stack_like(steps: Sequence[Tensor], current: Tensor) -> Tensor:
+    """[T, ...] in the current's type, each step in the current's memory order."""
+    order = _memory_order(current)
+    inner = [d - 1 for d in order[1:]]
+    stacked = torch.stack([step.permute(inner).to(current.dtype) for step in steps])
+    return stacked.permute(_inverse(order))
+
+
+def _start(current: Tensor, v0: Tensor | None, firing: Firing) -> Tensor:
+    dtype = accumulator(current.dtype)
+    if v0 is None:
+        return torch.full_like(current[0], firing.rest, dtype=dtype)
+    return v0.to(dtype)
+
+
+def _empty_like(current: Tensor) -> Tensor:
+    order = _memory_order(current)
+    return current.new_empty([current.shape[d] for d in order]).permute(_inverse(order))
+
+
+def _memory_order(current: Tensor) -> list[int]:
+    # Steps lie one after the other, whatever the current did: it may be one step expanded.
+    return [0, *sorted(range(1, current.dim()), key=current.stride, reverse=True)]
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)

@@ -1,0 +1,45 @@
+r"""Attention without softmax: $QK^\top V$, multiplied in whichever order is cheaper.
+
+Spikformer, eq. 15 and section 3.3. Products of spikes are counts, exact in the accumulator up to
+$2^{24}$; the order cannot change a bit of them. The adjoint is derived in README.md beside this.
+"""
+
+import torch
+from torch import Tensor
+
+from spikformer.kernels._declare import accumulator
+
+
+def keys_first(q: Tensor) -> bool:
+    """Whether $Q(K^\top V)$, with $2Nd^2$ products, beats $(QK^\top)V$, with $2N^2d$."""
+    tokens, head_width = q.shape[-2:]
+    return head_width < tokens
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = _accumulating(q, k, v)
+    if keys_first(q):
+        return q @ (k.mT @ v)
+    return (q @ k.mT) @ v
+
+
+def backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = q.dtype
+    q, k, v = _accumulating(q, k, v)
+    grad = grad.to(q.dtype)
+    if keys_first(q):
+        grad_kv = q.mT @ grad
+        grads = grad @ (k.mT @ v).mT, v @ grad_kv.mT, k @ grad_kv
+    else:
+        grad_qk = grad @ v.mT
+        grads = grad_qk @ k, grad_qk.mT @ q, (q @ k.mT).mT @ grad
+    grad_q, grad_k, grad_v = (g.to(dtype) for g in grads)
+    return grad_q, grad_k, grad_v
+
+
+def _accumulating(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.to(accumulator(t.dtype)) for t in tensors)
+
+
+def fake(q: Tensor) -> Tensor:
+    return torch.empty(q.shape, dtype=accumulator(q.dtype), device=q.device)

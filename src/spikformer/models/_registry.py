@@ -1,0 +1,33 @@
+"""timm's registry, narrowed to the models of this library."""
+
+from typing import Any
+
+import timm
+from torch import nn
+
+from spikformer.errors import ConfigError, unknown_name
+
+PREFIX = "spikformer_"
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of our models that match `pattern`, with timm's wildcards: `*patch4`."""
+    return [name for name in timm.list_models(pattern) if name.startswith(PREFIX)]
+
+
+def create_model(name: str, **arguments: Any) -> nn.Module:
+    """A model by name, with the arguments of its class changed at will.
+
+    Args:
+        name: One of `list_models()`.
+        arguments: Those of `Spikformer`, and timm's own (`features_only`, `out_indices`).
+
+    Raises:
+        ConfigError: for an unknown name or argument, or a value that breaks a rule.
+    """
+    if name not in list_models():
+        raise unknown_name("model", name, list_models())
+    try:
+        return timm.create_model(name, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}") from error

@@ -1,0 +1,51 @@
+"""From a name, `file.py:Class`, `module:Class` or a callable to what builds a part of the network."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spikformer.errors import ConfigError, unknown_name
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+def resolve(kind: str, spec: str | Factory, registry: Mapping[str, Factory]) -> Factory:
+    """What `spec` stands for.
+
+    Args:
+        kind: What the error calls it, "neuron" say.
+        spec: A name in the registry, an importable `module:Class`, `path/to/file.py:Class`, or
+            something to call, returned as it is.
+
+    Raises:
+        ConfigError: when there is no such name, file, module or class.
+    """
+    if not isinstance(spec, str):
+        return spec
+    if ":" not in spec:
+        if spec not in registry:
+            raise unknown_name(kind, spec, registry)
+        return registry[spec]
+    source, _, name = spec.rpartition(":")
+    module = _load(kind, source)
+    if name not in vars(module):
+        raise ConfigError(f"{kind} {spec!r}: {source} defines no {name!r}")
+    return vars(module)[name]
+
+
+def _load(kind: str, source: str) -> Any:
+    if not source.endswith(".py"):
+        try:
+            return importlib.import_module(source)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{kind}: cannot import {source!r}: {error}") from error
+    path = Path(source)
+    if not path.is_file():
+        raise ConfigError(f"{kind}: there is no file {source!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
