@@ -7,13 +7,21 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Card": "models",
+    "Evaluation": "training.evaluation",
+    "Prediction": "training.prediction",
+    "Recipe": "training.recipe",
+    "Run": "training.run",
     "Spikformer": "models",
     "create_model": "models",
+    "evaluate": "training.evaluation",
+    "find_recipe": "recipes",
     "list_models": "models",
     "load_model": "models",
     "load_weights": "models",
+    "predict": "training.prediction",
     "read_card": "models",
     "save_weights": "models",
+    "train": "training.run",
 }
 """Public names and where they live. They load on first use: importing this loads no torch."""
 

@@ -22,7 +22,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         _flush(partial)
-        os.replace(partial, target)
+        partial.replace(target)
         _flush(target.parent)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,11 +1,13 @@
 """What every operation needs besides its mathematics, in one place."""
 
+import os
+import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._inductor.decomposition import register_decomposition
+from torch._inductor.decomposition import decompositions, register_decomposition
 from torch.library import CustomOpDef, Library, custom_op
 
 AUTOCAST_KEYS = ("AutocastCPU", "AutocastCUDA", "AutocastXPU", "AutocastMPS")
@@ -48,7 +50,7 @@ def differentiate(forward: CustomOpDef, backward: CustomOpDef, *, tensors: int) 
             gradient for each tensor, also where that tensor is None.
     """
 
-    def keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
         ctx.save_for_backward(*inputs[:tensors])
         ctx.options = inputs[tensors:]
 
@@ -76,3 +78,26 @@ def _without_autocast(overload: Callable[..., Any], key: str) -> Callable[..., A
             return overload(*args, **kwargs)
 
     return rule
+
+
+class Backends(NamedTuple):
+    """What runs an operation, and why."""
+
+    eager: str
+    compiled: str
+    why: str
+
+
+def backends(name: str) -> Backends:
+    """What runs `spikformer::<name>` in this process, by what PyTorch has registered for it."""
+    overload = getattr(torch.ops.spikformer, name).default
+    inlined = overload in decompositions
+    native = torch.cuda.is_available() and torch._C._dispatch_has_kernel_for_dispatch_key(
+        overload.name(), "CUDA"
+    )
+    eager = "CUDA kernel" if native else "PyTorch, step by step"
+    compiled = "inlined and fused (Inductor)" if inlined else "as eager"
+    why = "no hand-written kernel is registered" if not native else "a GPU is there"
+    if shutil.which(os.environ.get("CXX", "g++")) is None and not torch.cuda.is_available():
+        compiled, why = "not possible", "torch.compile needs a C++ compiler, and none is found"
+    return Backends(eager, compiled, why)

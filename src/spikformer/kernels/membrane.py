@@ -81,7 +81,9 @@ def check_current(current: Tensor, v0: Tensor | None) -> None:
         ConfigError: where a shape or type is wrong.
     """
     if current.dim() == 0 or current.shape[0] == 0:
-        raise ConfigError(f"current must be [T, ...] with at least one step, got {[*current.shape]}")
+        raise ConfigError(
+            f"current must be [T, ...] with at least one step, got {[*current.shape]}"
+        )
     if not current.is_floating_point():
         raise ConfigError(f"current must be a floating-point tensor, got {current.dtype}")
     if v0 is not None and v0.shape != current.shape[1:]:

@@ -196,7 +196,9 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         card = Card(**json.loads(metadata[CARD_KEY]))
         return Card(**{k: tuple(v) if isinstance(v, list) else v for k, v in vars(card).items()})
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"{path} describes its model in a way not understood: {error}") from error
+        raise WeightsError(
+            f"{path} describes its model in a way not understood: {error}"
+        ) from error
 
 
 def _read(path: Path, ema: bool) -> dict[str, Tensor]:
@@ -222,7 +224,7 @@ def _read_safetensors(path: Path, tensors: bool = True) -> tuple[dict[str, Tenso
     _exists(path)
     try:
         with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 if tensors else {}
             return state, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged or no safetensors file: {error}") from error

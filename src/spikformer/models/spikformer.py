@@ -167,7 +167,7 @@ class Spikformer(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """timm's access to what `feature_info` lists, each as its mean over time, [B, C, H, W].
+        """Timm's access to what `feature_info` lists, each as its mean over time, [B, C, H, W].
 
         Returns:
             The intermediates; unless `intermediates_only`, after the final features.
@@ -236,7 +236,9 @@ class Spikformer(nn.Module):
             ConfigError: for another `global_pool` than `avg`.
         """
         if global_pool not in (None, "avg"):
-            raise ConfigError(f"tokens are averaged: global_pool must be 'avg', got {global_pool!r}")
+            raise ConfigError(
+                f"tokens are averaged: global_pool must be 'avg', got {global_pool!r}"
+            )
         self.num_classes = self.arguments["num_classes"] = num_classes
         like = self.position.conv.weight
         self.head = (
@@ -254,7 +256,7 @@ class Spikformer(nn.Module):
         """Nothing by name: timm already spares biases, norms and single numbers."""
         return set()
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:  # noqa: ARG002
         return {"stem": r"^stem|^position", "blocks": r"^blocks\.(\d+)"}
 
 

@@ -1,11 +1,11 @@
 """From a name, `file.py:Class`, `module:Class` or a callable to what builds a part of the network."""
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from spikformer._modules import load_file
 from spikformer.errors import ConfigError, unknown_name
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -36,16 +36,9 @@ def resolve(kind: str, spec: str | Factory, registry: Mapping[str, Factory]) -> 
 
 
 def _load(kind: str, source: str) -> Any:
-    if not source.endswith(".py"):
-        try:
-            return importlib.import_module(source)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"{kind}: cannot import {source!r}: {error}") from error
-    path = Path(source)
-    if not path.is_file():
-        raise ConfigError(f"{kind}: there is no file {source!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    if source.endswith(".py"):
+        return load_file(Path(source), kind)
+    try:
+        return importlib.import_module(source)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{kind}: cannot import {source!r}: {error}") from error

@@ -148,7 +148,7 @@ class FloatAttention(nn.Module):
         return self.proj(self.neuron(merge_heads(current, counts)))
 
 
-def softmax_map(q: Tensor, k: Tensor, scale: float) -> Tensor:
+def softmax_map(q: Tensor, k: Tensor, _scale: float) -> Tensor:
     r"""$\mathrm{softmax}(QK^\top/\sqrt{d})$, eq. 12: it needs no other scale."""
     return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1)
 

@@ -1,6 +1,7 @@
 r"""Spiking patch splitting: a convolutional stem that turns images into spike patches."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,8 +42,7 @@ class SpikingPatchSplitting(nn.Module):
         self.widths = tuple(widths[1:])
         self.strides = tuple(2 ** sum(pools[: stage + 1]) for stage in range(last + 1))
         self.stages = nn.ModuleList(
-            SpikingConv(before, after, 3, neuron=neuron)
-            for before, after in zip(widths, widths[1:], strict=False)
+            SpikingConv(before, after, 3, neuron=neuron) for before, after in pairwise(widths)
         )
         self.pools = nn.ModuleList(
             nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity() for pool in pools

@@ -10,7 +10,9 @@ from spikformer.kernels.spike_attention import reference
 
 
 def spike_attention(
-    q: Float[Tensor, " *heads N d"], k: Float[Tensor, " *heads N d"], v: Float[Tensor, " *heads N d"]
+    q: Float[Tensor, " *heads N d"],
+    k: Float[Tensor, " *heads N d"],
+    v: Float[Tensor, " *heads N d"],
 ) -> Float[Tensor, " *heads N d"]:
     r"""Counts $QK^\top V$ of spike-form queries, keys and values (Spikformer, eq. 15, unscaled).
 

@@ -1,0 +1,63 @@
+"""Options of a command, from the types and docstring of a function."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from functools import partial, wraps
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from spikformer.errors import ConfigError
+
+console = Console(soft_wrap=True, highlight=False)
+"""Where commands print what was asked for."""
+
+
+def run(command: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:
+    """Call `function` with what the arguments say, or print its help.
+
+    Raises:
+        ConfigError: for an unknown option, with the nearest known ones, or a wrong value.
+    """
+    prog = f"spikformer {command}"
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            call = tyro.cli(_deferred(function), args=list(arguments), prog=prog)
+    except SystemExit as stop:
+        if stop.code in (None, 0):  # help was asked for, and printed
+            return
+        raise ConfigError(f"{_sentence(said.getvalue())} ({prog} --help says more)") from stop
+    call()
+
+
+def plain_table(*columns: str) -> Table:
+    """A table without lines, whose cells are never cut."""
+    table = Table(box=None, show_header=any(columns))
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _deferred(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Parsing and doing are kept apart, so that only what the parser says is caught above.
+    @wraps(function)
+    def deferred(*args: Any, **kwargs: Any) -> Any:
+        return partial(function, *args, **kwargs)
+
+    return deferred
+
+
+def _sentence(box: str) -> str:
+    """What one of tyro's framed errors says, in one line."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = [part.split() for part in re.split(r"^─+$", "\n".join(lines), flags=re.MULTILINE)]
+    message = " ".join(sections[0]).replace("Unrecognized options", "unknown option")
+    near = [word for section in sections[1:] for word in section if word.startswith("--")]
+    if len(sections) > 1 and sections[1][:1] == ["Perhaps"]:
+        return f"{message}; did you mean {' or '.join(dict.fromkeys(near[:-1]))}?"
+    return message

@@ -1,0 +1,35 @@
+"""`spikformer predict RUN-or-WEIGHTS FILE ...`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from spikformer.cli._options import console, run
+
+
+def main(arguments: Sequence[str]) -> None:
+    run("predict", predict_command, arguments)
+
+
+def predict_command(
+    source: Annotated[Path, tyro.conf.Positional],
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    top: int = 3,
+    device: str = "cpu",
+) -> None:
+    """Class probabilities for image files of any size and mode.
+
+    Args:
+        source: Folder of a run (its best weights), or a file of weights.
+        files: Images.
+        top: How many classes to show for each.
+        device: Where to compute: cpu, cuda, mps.
+    """
+    from spikformer.training.prediction import predict
+
+    for prediction in predict(source, files, device=device):
+        shown = list(prediction.probabilities.items())[:top]
+        classes = "  ".join(f"{name} {share:.1%}" for name, share in shown)
+        console.print(f"{prediction.file}: {classes}")

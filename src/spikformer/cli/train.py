@@ -1,0 +1,80 @@
+"""`spikformer train RECIPE [--field value ...]` and `spikformer train --resume RUN`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from spikformer.cli._options import console, run
+from spikformer.errors import ConfigError
+from spikformer.recipes import RECIPES, find_recipe
+from spikformer.training.recipe import Recipe
+
+USAGE = f"""usage: spikformer train RECIPE [--field value ...]
+       spikformer train --resume RUN
+
+Recipes: {", ".join(RECIPES)}, or the path of a .py file that defines recipe().
+spikformer train RECIPE --help lists every field with its value."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        console.print(USAGE)
+        return
+    if arguments[0].startswith("--resume"):
+        run("train", resume_command, arguments)
+        return
+    name, *rest = arguments
+    chosen = find_recipe(name)
+
+    def command(
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = chosen,
+        run: Path | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Train the recipe.
+
+        Args:
+            recipe: What to train.
+            run: Folder to write to; by default runs/RECIPE/TIME.
+            overwrite: Remove an earlier run in that folder first.
+        """
+        _train(recipe, run, overwrite=overwrite)
+
+    run(f"train {name}", command, rest)
+
+
+def resume_command(resume: Path) -> None:
+    """Go on where a run stopped, by its own recipe.
+
+    Args:
+        resume: Folder of the run.
+    """
+    from spikformer.training.run import Run
+
+    _train(Run(resume).recipe(), resume, resume=True)
+
+
+def _train(
+    recipe: Recipe, folder: Path | None, *, resume: bool = False, overwrite: bool = False
+) -> None:
+    from spikformer.training.run import train
+
+    try:
+        finished = train(
+            recipe, folder, resume=resume, overwrite=overwrite, console=Console(file=sys.stderr)
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"training needs {error.name}: pip install 'spikformer[train]'"
+        ) from error
+    facts = finished.facts()
+    console.print(
+        f"best on validation: {facts['validation_top1']:.2%} at epoch {facts['best_epoch'] + 1} "
+        f"of {recipe.trainer.epochs}, after {facts['hours'] * 60:.1f} min"
+    )
+    console.print(f"run: {finished.path}")
+    console.print(f"next: spikformer evaluate {finished.path}")

@@ -1,0 +1,46 @@
+"""Randomness without history: every number is a function of (seed, epoch, sample).
+
+A generator's state depends on all that was drawn before, which no resumed run repeats. These
+numbers depend on their names alone, whatever the order, the workers and the ranks.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint64]
+
+
+def uniforms(
+    seed: int, epoch: int, samples: NDArray[np.integer], count: int
+) -> NDArray[np.float64]:
+    """[n, count] numbers in [0, 1), for the given samples.
+
+    SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), its output function chained over the four names.
+    """
+    with np.errstate(over="ignore"):
+        key = _mix(_mix(_word(seed)) + _word(epoch))
+        rows = _mix(key + samples.astype(np.uint64))
+        words = _mix(rows[:, None] + np.arange(count, dtype=np.uint64)[None, :] * _word(0xD1B54A33))
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    """An order of `length` samples for one epoch."""
+    return np.argsort(uniforms(seed, epoch, np.arange(length), 1)[:, 0], kind="stable")
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for what is drawn within one training step, in [0, 2^63)."""
+    with np.errstate(over="ignore"):
+        return int(_mix(_mix(_word(seed) + _word(0x5EED)) + _word(step)) >> np.uint64(1))
+
+
+def _word(value: int) -> np.uint64:
+    return np.uint64(value & 0xFFFFFFFFFFFFFFFF)
+
+
+def _mix(x: Words | np.uint64) -> Words:
+    x = np.asarray(x + np.uint64(0x9E3779B97F4A7C15))
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,36 @@
+"""Recipes by name, or by the path of a file that defines `recipe()`. Imports no torch.
+
+To add one, write its file here and name it in `RECIPES`.
+"""
+
+import importlib
+from pathlib import Path
+
+from spikformer._modules import load_file
+from spikformer.errors import ConfigError, unknown_name
+from spikformer.training.recipe import Recipe
+
+RECIPES = ("digits",)
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by its name, or from a user's own file.
+
+    Args:
+        name: One of `RECIPES`, or the path of a `.py` file.
+
+    Raises:
+        ConfigError: for an unknown name, or a file that defines no `recipe()`.
+    """
+    if name.endswith(".py"):
+        module = load_file(Path(name), "recipe")
+        if not callable(getattr(module, "recipe", None)):
+            raise ConfigError(f"{name} must define a function recipe() that returns a Recipe")
+    elif name in RECIPES:
+        module = importlib.import_module(f"spikformer.recipes.{name}")
+    else:
+        raise unknown_name("recipe", name, RECIPES)
+    made = module.recipe()
+    if not isinstance(made, Recipe):
+        raise ConfigError(f"recipe() of {name} must return a Recipe, got {type(made).__name__}")
+    return made

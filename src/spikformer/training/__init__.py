@@ -1,0 +1,1 @@
+"""Training, evaluation and prediction. Importing this alone loads no torch."""

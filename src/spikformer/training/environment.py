@@ -1,0 +1,60 @@
+"""What a result was made with."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import spikformer
+
+PACKAGES = ("torch", "torchvision", "timm", "lightning", "numpy", "safetensors", "triton")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this library and of what it stands on; "" for what is missing."""
+    found = {"python": platform.python_version(), "spikformer": spikformer.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = ""
+    return found
+
+
+def git_commit() -> str:
+    """The commit that this library runs from, "-dirty" behind it when files differ from it.
+
+    "" when it was installed from a package.
+    """
+    here = Path(__file__).parent
+    commands = (
+        ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+    )
+    answer = ""
+    for command in commands:
+        try:
+            done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+        answer = done.stdout.strip()
+    return answer
+
+
+def hardware() -> str:
+    """The processor, and every GPU that PyTorch sees."""
+    import torch
+
+    parts = [f"{processor()}, {torch.get_num_threads()} threads"]
+    parts += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return "; ".join(parts)
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,170 @@
+"""How good a network is: every sample of a split, once, in float32."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spikformer.data import DataSet, load_data
+from spikformer.data.loader import EvaluationLoader, Pixels
+from spikformer.errors import ConfigError, DataError, unknown_name
+from spikformer.models import Card, Spikformer, load_model, read_card
+from spikformer.probe import FiringRates, firing_rates
+from spikformer.training.environment import versions
+from spikformer.training.run import Run
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network does on a split. Accuracies and rates are shares, 0 to 1.
+
+    Args:
+        weights: File that was evaluated.
+        data: Name of the data set.
+        split: `train`, `validation` or `test`.
+        split_hash: SHA-256 of the indices of all three.
+        samples: Number of images.
+        top1: Share whose best class is right.
+        top5: Share whose five best classes hold the right one; None below six classes.
+        by_class: Class to its share.
+        by_step: `top1` when only the steps up to t vote, for each t.
+        firing_rate: Spikes per neuron per step, over all neurons.
+        firing_rates: The same for each layer.
+        precision: What was computed in.
+        facts: What the weights say of themselves.
+        versions: Of what computed it.
+    """
+
+    weights: str
+    data: str
+    split: str
+    split_hash: str
+    samples: int
+    top1: float
+    top5: float | None
+    by_class: dict[str, float]
+    by_step: list[float]
+    firing_rate: float
+    firing_rates: dict[str, float]
+    precision: str
+    facts: dict[str, Any]
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate(
+    source: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    root: Path | None = None,
+    split: str = "test",
+    device: str = "cpu",
+) -> Evaluation:
+    """Evaluate a run's best weights, or a file of weights.
+
+    Args:
+        source: Folder of a run, or weights that describe themselves.
+        data: Name of a data set; by default the one that the weights were trained on.
+        root: Folder with its official files.
+        split: `train`, `validation` or `test`.
+        device: Where to compute.
+
+    Raises:
+        ConfigError: when the data do not fit the model, or a name is unknown.
+        DataError: when there is no such file or data set.
+        WeightsError: when the file does not describe its model.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    weights = find_weights(source)
+    card = read_card(weights)
+    name = data or card.facts.get("data")
+    if name is None:
+        raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
+    found = load_data(name, root, card.facts.get("split_seed", 0))
+    _check_fit(card, found, weights)
+    model = load_model(weights).to(device)
+    assert isinstance(model, Spikformer)
+    with firing_rates(model) as rates:
+        logits, labels = _all_logits(model, card, found, split, device)
+    return _judge(logits, labels, rates, weights=weights, card=card, data=found, split=split)
+
+
+def find_weights(source: str | os.PathLike[str]) -> Path:
+    """The best weights of a run, or the file itself.
+
+    Raises:
+        DataError: when there is neither.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    best = Run(path).best
+    if not best.is_file():
+        raise DataError(f"{str(path)!r} is not the folder of a run: it has no best.safetensors")
+    return best
+
+
+def _check_fit(card: Card, data: DataSet, weights: Path) -> None:
+    if card.input_size != data.input_size or card.classes != data.classes:
+        raise ConfigError(
+            f"{weights} takes {[*card.input_size]} and knows {len(card.classes)} classes; "
+            f"{data.name} has {[*data.input_size]} and {len(data.classes)}"
+        )
+
+
+@torch.inference_mode()
+def _all_logits(
+    model: Spikformer, card: Card, data: DataSet, split: str, device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    loader = EvaluationLoader(data.split(split), Pixels(card.mean, card.std))
+    logits = [model.forward_steps(images.to(device)).cpu() for images, _ in loader]
+    return torch.cat(logits, dim=1), data.split(split).labels
+
+
+def _judge(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    rates: FiringRates,
+    *,
+    weights: Path,
+    card: Card,
+    data: DataSet,
+    split: str,
+) -> Evaluation:
+    steps = torch.arange(1, len(logits) + 1)[:, None, None]
+    so_far = logits.cumsum(0) / steps
+    right = so_far.argmax(-1) == labels
+    top5 = None
+    if len(data.classes) > 5:
+        top5 = _share((so_far[-1].topk(5).indices == labels[:, None]).any(1))
+    return Evaluation(
+        weights=str(weights),
+        data=data.name,
+        split=split,
+        split_hash=data.split_hash,
+        samples=len(labels),
+        top1=_share(right[-1]),
+        top5=top5,
+        by_class={
+            name: _share(right[-1][labels == k])
+            for k, name in enumerate(data.classes)
+            if (labels == k).any()
+        },
+        by_step=[_share(step) for step in right],
+        firing_rate=rates.mean(),
+        firing_rates=rates.by_layer(),
+        precision="float32",
+        facts=card.facts,
+        versions=versions(),
+    )
+
+
+def _share(right: torch.Tensor) -> float:
+    return right.double().mean().item()

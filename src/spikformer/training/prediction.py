@@ -1,0 +1,55 @@
+"""What a network sees in files."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spikformer.data.images import read_image
+from spikformer.data.loader import Pixels
+from spikformer.models import load_model, read_card
+from spikformer.training.evaluation import find_weights
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Class probabilities of one file, most probable first."""
+
+    file: Path
+    probabilities: dict[str, float]
+
+    @property
+    def best(self) -> str:
+        return next(iter(self.probabilities))
+
+
+def predict(
+    source: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]], *, device: str = "cpu"
+) -> list[Prediction]:
+    """Class probabilities for image files.
+
+    Args:
+        source: Folder of a run, or weights that describe themselves.
+        files: Images of any size and mode.
+        device: Where to compute.
+
+    Raises:
+        DataError: when a file is missing or damaged.
+        WeightsError: when the weights do not describe their model.
+    """
+    weights = find_weights(source)
+    card = read_card(weights)
+    paths = [Path(file) for file in files]
+    pixels = [read_image(path, card.input_size, card.interpolation) for path in paths]
+    model = load_model(weights).to(device)
+    prepare = Pixels(card.mean, card.std)
+    predictions = []
+    with torch.inference_mode():
+        for path, image in zip(paths, pixels, strict=True):
+            shares = model(prepare(image[None]).to(device)).softmax(-1)[0]
+            order = shares.argsort(descending=True).tolist()
+            names = card.classes or tuple(str(k) for k in range(len(shares)))
+            predictions.append(Prediction(path, {names[k]: shares[k].item() for k in order}))
+    return predictions

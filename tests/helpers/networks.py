@@ -1,0 +1,92 @@
+"""Small networks in which every neuron layer has something to say."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikformer import Spikformer
+from spikformer.nn import NEURONS, BatchNorm
+
+TINY: dict[str, Any] = {
+    "depth": 2,
+    "dim": 16,
+    "heads": 2,
+    "in_chans": 3,
+    "num_classes": 5,
+    "steps": 4,
+    "scale": 0.25,
+    "pools": (True, True),
+}
+SILENT, SATURATED = 0.02, 0.95
+"""Rates between which a layer tells networks apart, in spikes per neuron per step.
+
+Most layers of a lively network lie at 10-40 %; products of attention may lie higher.
+"""
+
+
+def tiny(seed: int = 0, **overrides: Any) -> Spikformer:
+    """A lively network of two stages and two blocks for 8 x 8 images, in float64 and eval mode."""
+    torch.manual_seed(seed)
+    arguments = TINY | overrides
+    model = Spikformer(**arguments).double()
+    return enliven(model, torch.rand(4, arguments["in_chans"], 8, 8, dtype=torch.float64))
+
+
+def enliven(model: Any, images: Tensor) -> Any:
+    """Give every norm random statistics, weights and biases near those that fit its input.
+
+    As they are built, networks hardly fire in eval mode, and equal silence proves nothing.
+    """
+
+    def fit(norm: BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        # Products of three spikes are rare: what goes into them fires more.
+        ceiling = 3.0 if norm in products else 2.0
+        deviation = x.std((0, 2, 3)) + 0.1
+        norm.running_mean.copy_(x.mean((0, 2, 3)) + 0.2 * deviation * torch.randn_like(deviation))
+        norm.running_var.copy_(deviation.square() * torch.empty_like(deviation).uniform_(0.5, 2))
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.uniform_(-0.5, ceiling)
+
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    products = {
+        module
+        for name, module in model.named_modules()
+        if module in norms and ".attention." in name and ".proj." not in name
+    }
+    hooks = [norm.register_forward_pre_hook(fit) for norm in norms]
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+class Recorder:
+    """Builds the neurons of a network, and afterwards knows what each of them last did."""
+
+    def __init__(self, neuron: str = "lif") -> None:
+        self.build = NEURONS[neuron]
+        self.spikes: list[Tensor] = []
+
+    def __call__(self, *, threshold: float) -> nn.Module:
+        neuron = self.build(threshold=threshold)
+        index = len(self.spikes)
+        self.spikes.append(torch.empty(0))
+
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            self.spikes[index] = output.detach()
+
+        neuron.register_forward_hook(keep)
+        return neuron
+
+    @property
+    def rates(self) -> list[float]:
+        """Spikes per neuron per step of each layer, in the order in which they were built."""
+        return [float(spikes.double().mean()) for spikes in self.spikes]
+
+    def assert_lively(self) -> None:
+        """Every layer fired, and none all the time."""
+        assert self.rates
+        assert all(SILENT < rate < SATURATED for rate in self.rates), self.rates
