@@ -13,8 +13,8 @@ from rich.table import Table
 
 from spikformer.errors import ConfigError
 
-console = Console(soft_wrap=True, highlight=False)
-"""Where commands print what was asked for."""
+console = Console(soft_wrap=True, highlight=False, width=200)
+"""Where commands print what was asked for; wide, because a cut cell is worse than a wrapped line."""
 
 
 def run(command: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ def models_command(pattern: Annotated[str, tyro.conf.Positional] = "*") -> None:
     """
     import torch
 
-    from spikformer.models import create_model, list_models
+    from spikformer.models import Spikformer, create_model, list_models
 
     names = list_models(pattern)
     if not names:
@@ -30,6 +30,7 @@ def models_command(pattern: Annotated[str, tyro.conf.Positional] = "*") -> None:
     for name in names:
         with torch.device("meta"):
             model = create_model(name)
+        assert isinstance(model, Spikformer)
         made, size = model.arguments, model.default_cfg["input_size"]
         parameters = sum(p.numel() for p in model.parameters())
         table.add_row(

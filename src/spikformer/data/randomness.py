@@ -21,7 +21,7 @@ def uniforms(
         key = _mix(_mix(_word(seed)) + _word(epoch))
         rows = _mix(key + samples.astype(np.uint64))
         words = _mix(rows[:, None] + np.arange(count, dtype=np.uint64)[None, :] * _word(0xD1B54A33))
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._inductor.decomposition import decompositions, register_decomposition
-from torch.library import CustomOpDef, Library, custom_op
+from torch._library.custom_ops import CustomOpDef
+from torch.library import Library, custom_op
 
 AUTOCAST_KEYS = ("AutocastCPU", "AutocastCUDA", "AutocastXPU", "AutocastMPS")
 

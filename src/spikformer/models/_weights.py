@@ -24,11 +24,12 @@ from spikformer.models._registry import create_model
 CARD_KEY = "spikformer"
 PICKLES = (".pth", ".pt", ".tar", ".bin")
 WRAPPERS = ("module.", "_orig_mod.")
+NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 TRUSTED = [
     argparse.Namespace,
     # timm's saver writes the metric as a NumPy scalar, under the module names of old and new NumPy.
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     np.dtypes.Float32DType,
     np.dtypes.Float64DType,
@@ -189,12 +190,13 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         WeightsError: when it says nothing.
         DataError: when there is no such file, or it is damaged.
     """
-    _, metadata = _read_safetensors(Path(path), tensors=False)
+    _, metadata = _read_safetensors(Path(path))
     if CARD_KEY not in metadata:
         raise WeightsError(f"{path} does not describe its model; build one and use load_weights")
     try:
-        card = Card(**json.loads(metadata[CARD_KEY]))
-        return Card(**{k: tuple(v) if isinstance(v, list) else v for k, v in vars(card).items()})
+        values: dict[str, Any] = json.loads(metadata[CARD_KEY])
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        return Card(**(values | lists))
     except (TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} describes its model in a way not understood: {error}"
@@ -220,11 +222,11 @@ def _read(path: Path, ema: bool) -> dict[str, Tensor]:
     return _unwrap(checkpoint, path, ema)
 
 
-def _read_safetensors(path: Path, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     _exists(path)
     try:
         with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 if tensors else {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return state, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged or no safetensors file: {error}") from error

@@ -64,6 +64,9 @@ class Spikformer(nn.Module):
         ConfigError: when an argument breaks a rule above.
     """
 
+    default_cfg: dict[str, Any]
+    """Set by timm: input size, normalisation, names of the first and last layer."""
+
     def __init__(
         self,
         depth: int,
@@ -177,8 +180,10 @@ class Spikformer(nn.Module):
         """
         if output_fmt != "NCHW" or norm:
             raise ConfigError("intermediates come as output_fmt='NCHW' with norm=False alone")
-        wanted, last = feature_take_indices(len(self.feature_info), indices)
-        intermediates = []
+        wanted, last = feature_take_indices(
+            len(self.feature_info), list(indices) if isinstance(indices, Sequence) else indices
+        )
+        intermediates, counts = [], x
         for index, counts in enumerate(self._walk(x)):
             if index in wanted:
                 intermediates.append(counts.mean(0))

@@ -79,7 +79,7 @@ class BatchNorm(nn.BatchNorm2d):
         if self.group is not None:
             normed, mean, variance, count = self._normalise_over_ranks(input)
         else:
-            mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+            mean, variance = self.weight.new_zeros(2, self.num_features).unbind()
             normed = F.batch_norm(
                 input, mean, variance, self.weight, self.bias, True, 1.0, self.eps
             )
@@ -92,9 +92,12 @@ class BatchNorm(nn.BatchNorm2d):
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: Any) -> None:
         unbiased = variance * (count / (count - 1))
+        for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
+            assert running is not None
+            assert self.momentum is not None
+            running.lerp_(now.to(running.dtype), self.momentum)
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
 
     def _normalise_over_ranks(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         # Two passes, so that the variance is a sum of squares and never a difference of large ones.

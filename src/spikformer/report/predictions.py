@@ -51,7 +51,7 @@ def draw_predictions(
     card = read_card(weights)
     found = load_data(data or card.facts["data"], root, card.facts.get("split_seed", 0))
     part = found.split(split)
-    chosen = torch.linspace(0, len(part) - 1, min(count, len(part))).long()
+    chosen = _one_of_each(part.labels, count)
     images = Pixels(card.mean, card.std)(part.images[chosen])
     model = load_model(weights)
     with torch.inference_mode():
@@ -78,6 +78,17 @@ def draw_predictions(
         with replacing(path) as partial:
             figure.savefig(partial, dpi=150)
     return path
+
+
+def _one_of_each(labels: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices of the first samples of every class, class by class, then of the second ones."""
+    seen: dict[int, int] = {}
+    turns = []
+    for label in labels.tolist():
+        turns.append((seen.get(label, 0), label))
+        seen[label] = seen.get(label, 0) + 1
+    order = sorted(range(len(turns)), key=turns.__getitem__)
+    return torch.tensor(order[:count])
 
 
 def _draw_cell(cell, image, shares, label, spikes, ceiling, classes) -> None:

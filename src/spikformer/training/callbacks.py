@@ -63,7 +63,14 @@ class OverallProgress(Callback):
         )
         self.progress.start()
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         self.progress.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,10 +78,12 @@ class OverallProgress(Callback):
         state = f"epoch {trainer.current_epoch + 1}, validation {top1:.2%}"
         self.progress.update(self.task, state=state)
 
-    def on_exception(self, *_: Any) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         self.progress.stop()
 
-    def on_train_end(self, *_: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.progress.stop()
 
 
@@ -87,9 +96,9 @@ class Curve(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         kept = [row for row in read_curve(self.path) if row["epoch"] < trainer.current_epoch]
         with replacing(self.path) as partial, partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, CURVE_COLUMNS)
-            writer.writeheader()
-            writer.writerows(kept)
+            writer = csv.writer(file)
+            writer.writerow(CURVE_COLUMNS)
+            writer.writerows(row.values() for row in kept)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = time.monotonic()
