@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/spikformer evaluate runs/demo --figure runs/demo/predictions.png
 
 test: setup
-	$(BIN)/python -m pytest -m 'not compiled and not slow' --jaxtyping-packages=spikformer,beartype.beartype --data='$(DATA)'
+	$(BIN)/python -m pytest -m 'not compiled and not slow' --jaxtyping-packages=spikformer,typecheck.check --data='$(DATA)'
 	$(BIN)/python -m pytest -m 'compiled and not slow' --data='$(DATA)'
 
 test-slow: setup

@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Networks here are small: threads would wait for each other longer than they compute.
+torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("suite")
 

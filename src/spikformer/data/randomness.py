@@ -17,10 +17,8 @@ def uniforms(
 
     SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), its output function chained over the four names.
     """
-    with np.errstate(over="ignore"):
-        key = _mix(_mix(_word(seed)) + _word(epoch))
-        rows = _mix(key + samples.astype(np.uint64))
-        words = _mix(rows[:, None] + np.arange(count, dtype=np.uint64)[None, :] * _word(0xD1B54A33))
+    rows = _mix(_mix(_mix(_word(seed)) + _word(epoch)) + samples.astype(np.uint64))
+    words = _mix(rows[:, None] + np.arange(count, dtype=np.uint64) * _word(0xD1B54A33))
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -31,16 +29,16 @@ def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
 
 def step_seed(seed: int, step: int) -> int:
     """A seed for what is drawn within one training step, in [0, 2^63)."""
-    with np.errstate(over="ignore"):
-        return int(_mix(_mix(_word(seed) + _word(0x5EED)) + _word(step)) >> np.uint64(1))
+    return int(_mix(_mix(_word(seed) + _word(0x5EED)) + _word(step))[0] >> np.uint64(1))
 
 
-def _word(value: int) -> np.uint64:
-    return np.uint64(value & 0xFFFFFFFFFFFFFFFF)
+def _word(value: int) -> Words:
+    # An array of one: arrays wrap around in silence, where NumPy's scalars warn.
+    return np.array([value & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
 
 
-def _mix(x: Words | np.uint64) -> Words:
-    x = np.asarray(x + np.uint64(0x9E3779B97F4A7C15))
+def _mix(x: Words) -> Words:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -44,10 +44,15 @@ class Firing(NamedTuple):
         """The potential that a silent neuron leaks to, and starts from."""
         return 0.0 if self.v_reset is None else self.v_reset
 
-    def reset(self, u: Tensor, fired: Tensor) -> Tensor:
+    def fire(self, u: Tensor) -> Tensor:
+        return (u >= self.threshold).to(u.dtype)
+
+    def reset(self, u: Tensor, s: Tensor) -> Tensor:
+        # Products, not `torch.where`: its branches cost an eager CPU ten times as much.
         if self.v_reset is None:
-            return torch.where(fired, u - self.threshold, u)
-        return torch.where(fired, self.v_reset, u)
+            return u - self.threshold * s
+        kept = u * (1 - s)
+        return kept + self.v_reset * s if self.v_reset else kept
 
 
 FIRING_SCHEMA = (
@@ -100,10 +105,10 @@ def forward(
     spikes = []
     for x in current.unbind():
         u = charge(v, x.to(v.dtype))
-        fired = u >= firing.threshold
-        v = firing.reset(u, fired)
-        spikes.append(fired.to(current.dtype))
-    return stack_like(spikes, current), v
+        s = firing.fire(u)
+        v = firing.reset(u, s)
+        spikes.append(s)
+    return stack_like(spikes, current), order_like(v, current)
 
 
 def forward_eager(
@@ -114,15 +119,16 @@ def forward_eager(
     spikes = _empty_like(current)
     for x, out in zip(current.unbind(), spikes.unbind(), strict=True):
         u = charge(v, x.to(v.dtype))
-        fired = u >= firing.threshold
-        v = firing.reset(u, fired)
-        out.copy_(fired)
-    return spikes, v
+        s = firing.fire(u)
+        v = firing.reset(u, s)
+        out.copy_(s)
+    return spikes, order_like(v, current)
 
 
 def fake(current: Tensor) -> tuple[Tensor, Tensor]:
     """Results of `forward` without their values."""
-    return _empty_like(current), torch.empty_like(current[0], dtype=accumulator(current.dtype))
+    last = _empty_like(current[:1], accumulator(current.dtype)).squeeze(0)
+    return _empty_like(current), last
 
 
 def charged(
@@ -135,7 +141,7 @@ def charged(
         u = charge(v, x.to(v.dtype))
         before.append(v)
         after.append(u)
-        v = firing.reset(u, u >= firing.threshold)
+        v = firing.reset(u, firing.fire(u))
     return before, after
 
 
@@ -161,7 +167,7 @@ def adjoint(
         if firing.v_reset is None:
             kept, reset_by_spike = grad_v, -firing.threshold
         else:
-            kept = torch.where(u >= firing.threshold, 0.0, grad_v)
+            kept = grad_v * (1 - firing.fire(u))
             reset_by_spike = firing.v_reset - u
         grad_s = grad_s.to(u.dtype)
         if not firing.detach_reset:
@@ -180,6 +186,12 @@ def stack_like(steps: Sequence[Tensor], current: Tensor) -> Tensor:
     return stacked.permute(_inverse(order))
 
 
+def order_like(step: Tensor, current: Tensor) -> Tensor:
+    """The values of one step in the current's memory order; no copy where it is so already."""
+    inner = [d - 1 for d in _memory_order(current)[1:]]
+    return step.permute(inner).contiguous().permute(_inverse(inner))
+
+
 def _start(current: Tensor, v0: Tensor | None, firing: Firing) -> Tensor:
     dtype = accumulator(current.dtype)
     if v0 is None:
@@ -187,9 +199,10 @@ def _start(current: Tensor, v0: Tensor | None, firing: Firing) -> Tensor:
     return v0.to(dtype)
 
 
-def _empty_like(current: Tensor) -> Tensor:
+def _empty_like(current: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     order = _memory_order(current)
-    return current.new_empty([current.shape[d] for d in order]).permute(_inverse(order))
+    shape = [current.shape[d] for d in order]
+    return current.new_empty(shape, dtype=dtype).permute(_inverse(order))
 
 
 def _memory_order(current: Tensor) -> list[int]:

@@ -195,8 +195,8 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         raise WeightsError(f"{path} does not describe its model; build one and use load_weights")
     try:
         values: dict[str, Any] = json.loads(metadata[CARD_KEY])
-        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-        return Card(**(values | lists))
+        values.update({k: tuple(v) for k, v in values.items() if isinstance(v, list)})
+        return Card(**values)
     except (TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} describes its model in a way not understood: {error}"

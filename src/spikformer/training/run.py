@@ -26,6 +26,13 @@ from spikformer.training.recipe import Recipe
 
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 PROTOCOL = "best on validation"
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*Checkpoint directory .* exists.*",
+    ".*smaller than the logging interval.*",
+    ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
+)
+"""Warnings that tell a user of this library nothing they could act on."""
 
 
 @dataclass(frozen=True)
@@ -266,13 +273,13 @@ def _loaders(recipe: Recipe, data: DataSet) -> tuple[TrainingLoader, EvaluationL
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's advice on what is on purpose here: few workers, its banner, its tips."""
+    """Without Lightning's banner, tips and `ADVICE`."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        for message in (".*does not have many workers.*", ".*Checkpoint directory .* exists.*"):
+        for message in ADVICE:
             warnings.filterwarnings("ignore", message=message)
         try:
             yield

@@ -34,4 +34,4 @@ def backward(
     grads, grad_v0 = membrane.adjoint(
         grad_spikes, grad_v, potentials, lambda grad_u: grad_u, firing
     )
-    return membrane.stack_like(grads, current), grad_v0
+    return membrane.stack_like(grads, current), membrane.order_like(grad_v0, current)

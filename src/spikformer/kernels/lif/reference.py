@@ -42,4 +42,6 @@ def backward(
     grads, grad_v0 = membrane.adjoint(
         grad_spikes, grad_v, potentials, lambda grad_u: grad_u - grad_u / tau, firing
     )
-    return membrane.stack_like([grad_u / tau for grad_u in grads], current), grad_v0
+    return membrane.stack_like([grad_u / tau for grad_u in grads], current), membrane.order_like(
+        grad_v0, current
+    )

@@ -60,4 +60,4 @@ def backward(
     ).sum()
     grad_weight = (grad_rate * rate * (1 - rate)).to(weight.dtype)
     grad_current = membrane.stack_like([grad_u * rate for grad_u in grads], current)
-    return grad_current, grad_weight, grad_v0
+    return grad_current, grad_weight, membrane.order_like(grad_v0, current)

@@ -1,0 +1,141 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spikformer import load_model, read_card
+from spikformer.errors import ConfigError, DataError
+from spikformer.training.callbacks import NotFiniteError, read_curve
+from spikformer.training.run import Run, train
+
+from .conftest import quick_recipe
+
+
+def same_weights(one, other):
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_leaves_weights_curve_record_and_logs(quick_run):
+    names = {path.name for path in quick_run.path.iterdir()}
+    assert {"best.safetensors", "last.safetensors", "resume.ckpt", "curve.csv", "run.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    facts = quick_run.facts()
+    assert facts["status"] == "finished"
+    assert facts["split_hash"]
+    assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert quick_run.recipe() == quick_recipe()
+
+
+def test_the_curve_has_a_line_an_epoch_and_best_is_its_highest(quick_run):
+    curve = read_curve(quick_run.curve)
+    assert [row["epoch"] for row in curve] == [0, 1]
+    best = max(curve, key=lambda row: (row["validation_top1"], -row["validation_loss"]))
+    facts = quick_run.facts()
+    assert facts["best_epoch"] == best["epoch"] == read_card(quick_run.best).facts["epoch"]
+    assert facts["validation_top1"] == pytest.approx(best["validation_top1"])
+
+
+def test_weights_describe_themselves(quick_run):
+    card = read_card(quick_run.best)
+    assert card.classes == tuple("0123456789")
+    assert card.input_size == (1, 16, 16)
+    assert card.facts["data"] == "digits"
+    model = load_model(quick_run.best)
+    assert not model.training
+    assert model(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
+
+
+def test_the_same_recipe_gives_the_same_weights_to_the_bit(quick_run, tmp_path):
+    torch.manual_seed(12345)  # history that must not matter
+    torch.rand(7)
+    again = train(quick_recipe(), tmp_path / "again")
+    assert same_weights(again.last, quick_run.last)
+
+
+def test_another_seed_gives_other_weights(quick_run, tmp_path):
+    recipe = quick_recipe(epochs=1)
+    other = train(
+        dataclasses.replace(recipe, trainer=dataclasses.replace(recipe.trainer, seed=1)),
+        tmp_path / "other",
+    )
+    assert not same_weights(other.last, quick_run.last)
+
+
+def test_an_interrupted_run_resumes_to_the_same_end(quick_run, tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from training.conftest import quick_recipe\n"
+        "from spikformer.training.run import train\n"
+        "train(quick_recipe(), sys.argv[1])"
+    )
+    folder = Run(tmp_path / "killed")
+    tests = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder.path), tests])
+    deadline = time.monotonic() + 120
+    while len(read_curve(folder.curve)) < 1 or not folder.checkpoint.is_file():
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert load_model(folder.last) is not None  # what is there is whole
+    train(folder.recipe(), folder.path, resume=True)
+    assert same_weights(folder.last, quick_run.last)
+    assert [row["epoch"] for row in read_curve(folder.curve)] == [0, 1]
+    assert folder.facts()["status"] == "finished"
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(quick_run, tmp_path):
+    with pytest.raises(ConfigError, match="is not empty"):
+        train(quick_recipe(), quick_run.path)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="not overwritten"):
+        train(quick_recipe(), tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_resumed_run_keeps_its_recipe(quick_run):
+    with pytest.raises(ConfigError, match="recipe differs"):
+        train(quick_recipe(epochs=9), quick_run.path, resume=True)
+
+
+def test_there_must_be_something_to_resume(tmp_path):
+    with pytest.raises(DataError, match="nothing to resume"):
+        train(quick_recipe(), tmp_path / "nothing", resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(tmp_path):
+    recipe = quick_recipe(epochs=3)
+    wild = dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, lr=1e30))
+    with pytest.raises(NotFiniteError, match="the training loss of epoch 0 is"):
+        train(wild, tmp_path / "wild")
+    assert not Run(tmp_path / "wild").best.exists()
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(DataError, match=r"run\.json is damaged"):
+        Run(tmp_path).facts()
+
+
+@pytest.mark.parametrize(
+    "choice", [{"neuron": "plif"}, {"attention": "vsa"}, {"steps": 2}, {"drop_path_rate": 0.2}]
+)
+def test_a_recipe_may_change_the_model(tmp_path, choice):
+    recipe = quick_recipe(epochs=1, batch_size=512)
+    changed = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **choice))
+    run = train(changed, tmp_path / "run")
+    stored = read_card(run.last).arguments
+    assert choice.items() <= stored.items()
+    assert (
+        json.loads(run.record.read_text())["recipe"]["model"] | choice
+        == json.loads(run.record.read_text())["recipe"]["model"]
+    )
