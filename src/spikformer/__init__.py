@@ -21,7 +21,7 @@ _HOMES = {
     "predict": "training.prediction",
     "read_card": "models",
     "save_weights": "models",
-    "train": "training.run",
+    "train": "training.fit",
 }
 """Public names and where they live. They load on first use: importing this loads no torch."""
 

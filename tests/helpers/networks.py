@@ -25,11 +25,13 @@ Most layers of a lively network lie at 10-40 %; products of attention may lie hi
 """
 
 
-def tiny(seed: int = 0, **overrides: Any) -> Spikformer:
+def tiny(seed: int = 0, *, enlivened: bool = True, **overrides: Any) -> Spikformer:
     """A lively network of two stages and two blocks for 8 x 8 images, in float64 and eval mode."""
     torch.manual_seed(seed)
     arguments = TINY | overrides
-    model = Spikformer(**arguments).double()
+    model = Spikformer(**arguments).double().eval()
+    if not enlivened:
+        return model
     return enliven(model, torch.rand(4, arguments["in_chans"], 8, 8, dtype=torch.float64))
 
 

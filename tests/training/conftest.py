@@ -20,6 +20,6 @@ def quick_recipe(epochs: int = 2, **data) -> Recipe:
 
 @pytest.fixture(scope="session")
 def quick_run(tmp_path_factory):
-    from spikformer.training.run import train
+    from spikformer.training.fit import train
 
     return train(quick_recipe(), tmp_path_factory.mktemp("quick") / "run")

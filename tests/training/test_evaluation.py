@@ -61,15 +61,15 @@ def test_turning_the_test_labels_changes_the_accuracy_and_nothing_else(quick_run
 def test_the_test_labels_never_reach_training(quick_run, monkeypatch, tmp_path):
     from safetensors.torch import load_file
 
-    from spikformer.training import run
-    from spikformer.training.run import train
+    from spikformer.training import fit
+    from spikformer.training.fit import train
 
     def turned(name, root, split_seed):
         data = load_data(name, root, split_seed)
         labels = (data.test.labels + 1) % 10
         return dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
 
-    monkeypatch.setattr(run, "load_data", turned)
+    monkeypatch.setattr(fit, "load_data", turned)
     other = train(quick_run.recipe(), tmp_path / "turned")
     ours, theirs = load_file(quick_run.best), load_file(other.best)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
@@ -121,8 +121,8 @@ def test_one_bad_file_stops_before_anything_is_predicted(quick_run, tmp_path):
 
 
 def test_permuted_training_labels_give_chance(tmp_path, monkeypatch):
-    from spikformer.training import run
-    from spikformer.training.run import train
+    from spikformer.training import fit
+    from spikformer.training.fit import train
 
     from .conftest import quick_recipe
 
@@ -132,7 +132,7 @@ def test_permuted_training_labels_give_chance(tmp_path, monkeypatch):
         labels = data.train.labels[order]
         return dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels))
 
-    monkeypatch.setattr(run, "load_data", permuted)
+    monkeypatch.setattr(fit, "load_data", permuted)
     done = train(quick_recipe(epochs=4), tmp_path / "permuted")
     # 540 images at chance: 0.1 with a deviation of 0.013. Best of 4 epochs on validation.
     assert 0.04 < evaluate(done.path).top1 < 0.17

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from spikformer import load_model, read_card
 from spikformer.errors import ConfigError, DataError
 from spikformer.training.callbacks import NotFiniteError, read_curve
-from spikformer.training.run import Run, train
+from spikformer.training.fit import train
+from spikformer.training.run import Run
 
 from .conftest import quick_recipe
 
@@ -73,7 +74,7 @@ def test_an_interrupted_run_resumes_to_the_same_end(quick_run, tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from training.conftest import quick_recipe\n"
-        "from spikformer.training.run import train\n"
+        "from spikformer.training.fit import train\n"
         "train(quick_recipe(), sys.argv[1])"
     )
     folder = Run(tmp_path / "killed")

@@ -55,9 +55,13 @@ def _deferred(function: Callable[..., Any]) -> Callable[..., Any]:
 def _sentence(box: str) -> str:
     """What one of tyro's framed errors says, in one line."""
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    sections = [part.split() for part in re.split(r"^─+$", "\n".join(lines), flags=re.MULTILINE)]
-    message = " ".join(sections[0]).replace("Unrecognized options", "unknown option")
-    near = [word for section in sections[1:] for word in section if word.startswith("--")]
-    if len(sections) > 1 and sections[1][:1] == ["Perhaps"]:
-        return f"{message}; did you mean {' or '.join(dict.fromkeys(near[:-1]))}?"
+    parts = re.split(r"^[─-]{3,}$", "\n".join(lines), flags=re.MULTILINE)
+    sections = [part.split() for part in parts if part.strip()]
+    if not box.startswith("╭"):  # without Unicode there is no frame, and the title is a section
+        del sections[0]
+    first, *others = sections
+    message = " ".join(first).replace("Unrecognized options", "unknown option")
+    if others and others[0][:1] == ["Perhaps"]:
+        near = dict.fromkeys(word for word in others[0] if word.startswith("--"))
+        return f"{message}; did you mean {' or '.join(near)}?"
     return message

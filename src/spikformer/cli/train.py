@@ -61,7 +61,7 @@ def resume_command(resume: Path) -> None:
 def _train(
     recipe: Recipe, folder: Path | None, *, resume: bool = False, overwrite: bool = False
 ) -> None:
-    from spikformer.training.run import train
+    from spikformer.training.fit import train
 
     try:
         finished = train(

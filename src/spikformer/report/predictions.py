@@ -93,7 +93,7 @@ def _one_of_each(labels: torch.Tensor, count: int) -> torch.Tensor:
 
 def _draw_cell(cell, image, shares, label, spikes, ceiling, classes) -> None:
     above, below = cell.subplots(2, 1, height_ratios=[2, 1])
-    above.imshow(image.movedim(0, -1), cmap="gray", vmin=0, vmax=255)
+    above.imshow(image.movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=255)
     above.set_axis_off()
     answer = int(shares.argmax())
     verdict = f"{classes[answer]}, {shares[answer]:.0%}"

@@ -44,12 +44,12 @@ class Classifier(LightningModule):
         optim = self.recipe.optim
         groups = param_groups_weight_decay(self.model, optim.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=optim.lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._relative_rate)
+
+        def relative_rate(epoch: int) -> float:
+            return optim.lr_at(epoch, self.recipe.trainer.epochs) / optim.lr
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, relative_rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "epoch"},
         }
-
-    def _relative_rate(self, epoch: int) -> float:
-        optim = self.recipe.optim
-        return optim.lr_at(epoch, self.recipe.trainer.epochs) / optim.lr

@@ -4,7 +4,7 @@ The command line makes an option of every field below: `--optim.lr 1e-3`.
 """
 
 import math
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,16 +156,14 @@ class Recipe:
             ConfigError: when a field is unknown or missing.
         """
         try:
-            parts = {}
-            for part in fields(cls):
-                value = values[part.name]
-                parts[part.name] = (
-                    part.type(**value) if is_dataclass(part.type) else value  # pyright: ignore[reportCallIssue]
-                )
-            root = parts["data"].root
-            if root is not None:
-                data = {**vars(parts["data"]), "root": Path(root)}
-                parts["data"] = Data(**data)
-            return cls(**parts)
+            root = values["data"]["root"]
+            return cls(
+                name=values["name"],
+                model=Model(**values["model"]),
+                data=Data(**{**values["data"], "root": None if root is None else Path(root)}),
+                augment=Augment(**values["augment"]),
+                optim=Optim(**values["optim"]),
+                trainer=Trainer(**values["trainer"]),
+            )
         except (KeyError, TypeError) as error:
             raise ConfigError(f"not a recipe of this version: {error}") from error

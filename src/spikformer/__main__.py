@@ -1,0 +1,7 @@
+"""`python -m spikformer` is `spikformer`."""
+
+import sys
+
+from spikformer.cli import main
+
+sys.exit(main())

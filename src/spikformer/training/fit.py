@@ -1,0 +1,285 @@
+"""Training: from a recipe to a folder with everything that came of it."""
+
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from spikformer.data import DataSet, load_data
+from spikformer.data.loader import EvaluationLoader, Pixels, TrainingLoader
+from spikformer.errors import ConfigError, DataError
+from spikformer.models import Card, Spikformer, create_model, save_weights
+from spikformer.training.environment import git_commit, hardware, versions
+from spikformer.training.recipe import Recipe
+from spikformer.training.run import Run
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from spikformer.training.callbacks import KeepWeights
+
+PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+PROTOCOL = "best on validation"
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*Checkpoint directory .* exists.*",
+    ".*smaller than the logging interval.*",
+    ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
+)
+"""Warnings that tell a user of this library nothing they could act on."""
+
+
+def train(
+    recipe: Recipe,
+    run: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Train what a recipe says.
+
+    Args:
+        recipe: Everything that decides what happens. When resuming, it must be the run's own.
+        run: Folder to write to; by default `runs/<recipe>/<time>`.
+        resume: Go on where the run in that folder stopped.
+        overwrite: Remove an earlier run in that folder first.
+        console: Where progress is shown. None shows none.
+
+    Raises:
+        ConfigError: when the folder is in use, the recipe is not the run's, or a name is unknown.
+        DataError: when data are missing, or there is nothing to resume.
+        KeyboardInterrupt: when interrupted; its text says how to go on.
+    """
+    folder = Run(Path(run) if run is not None else _new_folder(recipe))
+    if resume:
+        _check_resumable(folder, recipe)
+    else:
+        _check_free(folder, overwrite)
+    data = load_data(recipe.data.name, recipe.data.root, recipe.data.split_seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.trainer.seed)
+        model = _build(recipe, data)
+        if not resume:  # nothing is removed before everything that is named was found
+            shutil.rmtree(folder.path, ignore_errors=True)
+            folder.path.mkdir(parents=True)
+        _fit(model, recipe, data, folder, resume, console)
+    return folder
+
+
+def _new_folder(recipe: Recipe) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path("runs") / recipe.name / stamp
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = folder.with_name(f"{stamp}-{number}")
+    return folder
+
+
+def _check_resumable(run: Run, recipe: Recipe) -> None:
+    stored = run.recipe()
+    if not run.checkpoint.is_file():
+        raise DataError(f"nothing to resume in {str(run.path)!r}: no epoch was finished")
+    if stored != recipe:
+        raise ConfigError(f"the recipe is not that of {run.path}, and cannot resume it")
+
+
+def _check_free(run: Run, overwrite: bool) -> None:
+    if not run.path.exists() or not any(run.path.iterdir()):
+        return
+    if not overwrite:
+        raise ConfigError(
+            f"{str(run.path)!r} is not empty: choose another folder, --resume it, or --overwrite it"
+        )
+    if not run.record.is_file():
+        raise ConfigError(f"{str(run.path)!r} is not the folder of a run; it is not overwritten")
+
+
+def _build(recipe: Recipe, data: DataSet) -> Spikformer:
+    channels, *_ = data.input_size
+    arguments = {"num_classes": len(data.classes), "in_chans": channels, **recipe.model.arguments()}
+    model = create_model(recipe.model.name, **arguments)
+    assert isinstance(model, Spikformer)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _fit(
+    model: Spikformer,
+    recipe: Recipe,
+    data: DataSet,
+    run: Run,
+    resume: bool,
+    console: Console | None,
+) -> None:
+    # Lightning takes seconds to import: here, so that nothing else waits for it.
+    from spikformer.training.callbacks import KeepWeights
+    from spikformer.training.module import Classifier
+
+    def save(which: str, epoch: int, top1: float) -> None:
+        card = _card(recipe, data, model, epoch=epoch, validation_top1=top1)
+        save_weights(model, run.path / f"{which}.safetensors", card=card)
+
+    keep = KeepWeights(save)
+    record = _recorder(run, recipe, data, keep, resume)
+    with _quiet_lightning(), _own_interrupts():
+        trainer = _trainer(recipe, run, keep, console)
+        module = Classifier(model, recipe)
+        if recipe.trainer.compile:
+            model.compile()
+        record("running")
+        try:
+            trainer.fit(
+                module,
+                *_loaders(recipe, data),
+                ckpt_path=run.checkpoint if resume else None,
+                weights_only=True,
+            )
+        except SystemExit as stop:  # Lightning's answer to an interrupt
+            record("interrupted")
+            if not run.checkpoint.is_file():
+                raise KeyboardInterrupt("interrupted before the first epoch ended") from stop
+            raise KeyboardInterrupt(
+                f"interrupted; go on with: spikformer train --resume {run.path}"
+            ) from stop
+        except BaseException:
+            record("failed")
+            raise
+    record("finished")
+
+
+def _trainer(recipe: Recipe, run: Run, keep: "KeepWeights", console: Console | None) -> "Trainer":
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from spikformer.training.callbacks import CheckpointFiles, Curve, OverallProgress
+
+    checkpoint = ModelCheckpoint(
+        run.path, "resume", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    callbacks = [keep, Curve(run.curve), checkpoint]
+    if console is not None:
+        callbacks.append(OverallProgress(console))
+    return Trainer(
+        max_epochs=recipe.trainer.epochs,
+        accelerator=recipe.trainer.accelerator,
+        devices=recipe.trainer.devices,
+        precision=PRECISIONS[recipe.trainer.precision],  # pyright: ignore[reportArgumentType]
+        logger=TensorBoardLogger(run.path, name="", version=""),
+        log_every_n_steps=10,
+        callbacks=callbacks,
+        plugins=[CheckpointFiles()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=run.path,
+    )
+
+
+def _loaders(recipe: Recipe, data: DataSet) -> tuple[TrainingLoader, EvaluationLoader]:
+    augment = recipe.augment
+    prepare = Pixels(data.mean, data.std, augment.degrees, augment.scale, augment.translate)
+    training = TrainingLoader(
+        data.train,
+        prepare,
+        batch_size=recipe.data.batch_size,
+        seed=recipe.trainer.seed,
+        workers=recipe.data.workers,
+    )
+    return training, EvaluationLoader(data.validation, prepare, workers=recipe.data.workers)
+
+
+def _card(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> Card:
+    return Card(
+        model=recipe.model.name,
+        arguments=model.arguments,
+        classes=data.classes,
+        mean=data.mean,
+        std=data.std,
+        input_size=data.input_size,
+        interpolation=data.interpolation,
+        split=data.split_name,
+        facts={
+            "recipe": recipe.name,
+            "data": data.name,
+            "split_seed": recipe.data.split_seed,
+            "split_hash": data.split_hash,
+            "seed": recipe.trainer.seed,
+            **facts,
+        },
+    )
+
+
+def _recorder(
+    run: Run, recipe: Recipe, data: DataSet, keep: "KeepWeights", resume: bool
+) -> Callable[[str], None]:
+    """Writes the run's record, with the given status."""
+    started = time.monotonic()
+    earlier = run.facts()["hours"] if resume else 0.0
+    same_always = {
+        "recipe": recipe.to_dict(),
+        "protocol": PROTOCOL,
+        "precision": recipe.trainer.precision,
+        "split": data.split_name,
+        "split_hash": data.split_hash,
+        "hardware": hardware(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+    def record(status: str) -> None:
+        best = {"best_epoch": keep.best_epoch, "validation_top1": keep.best[0]}
+        run.write(
+            {
+                "status": status,
+                **(best if keep.best_epoch >= 0 else {}),
+                "hours": earlier + (time.monotonic() - started) / 3600,
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                **same_always,
+            }
+        )
+
+    return record
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's banner, tips and `ADVICE`."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for message in ADVICE:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Give Ctrl-C back as it was: Lightning leaves it ignored after an interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,155 @@
+"""Each command, by the lines it prints and the code it exits with."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from spikformer.cli import COMMANDS, main
+from spikformer.data import load_data
+
+QUICK = ["--trainer.epochs", "1", "--data.batch-size", "256"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "digits", "--run", str(folder), *QUICK]) == 0
+    return folder
+
+
+def says(capsys, *words):
+    """Run a command that works; what it printed."""
+    assert main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def fails(capsys, *words):
+    """Run a command that must not work; the one sentence it said."""
+    assert main(list(words)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    return said.err.removeprefix("spikformer: ").rstrip()
+
+
+def test_training_says_where_the_run_lies_and_what_is_next(capsys, tmp_path):
+    said = says(capsys, "train", "digits", "--run", str(tmp_path / "run"), *QUICK)
+    assert f"run: {tmp_path / 'run'}" in said
+    assert f"next: spikformer evaluate {tmp_path / 'run'}" in said
+    assert (tmp_path / "run" / "best.safetensors").is_file()
+
+
+def test_evaluation_prints_accuracy_and_rate_and_writes_all_of_it(capsys, run):
+    said = says(capsys, "evaluate", str(run), "--figure", str(run / "figure.png"))
+    written = json.loads((run / "evaluation-test.json").read_text())
+    assert f"digits test, 540 images: top-1 {written['top1']:.2%}" in said
+    assert f"firing rate {written['firing_rate']:.4f}" in said
+    assert written["precision"] == "float32"
+    assert Image.open(run / "figure.png").width > 500
+
+
+def test_prediction_prints_a_line_a_file(capsys, run, tmp_path):
+    pixels = load_data("digits").test.images[0, 0].numpy()
+    for name, image in (("a.png", Image.fromarray(pixels)), ("b.jpg", Image.new("RGB", (90, 70)))):
+        image.save(tmp_path / name)
+    said = says(capsys, "predict", str(run), str(tmp_path / "a.png"), str(tmp_path / "b.jpg"))
+    assert [line.split(":")[0] for line in said.splitlines()] == [
+        str(tmp_path / "a.png"),
+        str(tmp_path / "b.jpg"),
+    ]
+
+
+def test_models_are_listed_with_their_parameters(capsys):
+    said = says(capsys, "models", "*4_384*")
+    assert "spikformer_4_384_patch4" in said
+    assert "9,324,730" in said
+    assert "8_512" not in said
+
+
+def test_data_sets_are_listed_with_what_is_found(capsys):
+    assert "embedded, 1797 images, checksum good" in says(capsys, "data")
+
+
+def test_the_doctor_names_versions_devices_operations_and_data(capsys):
+    said = says(capsys, "doctor")
+    for word in ("torch", "cpu", "spike_attention", "digits", "because"):
+        assert word in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(capsys, command):
+    assert "usage" in says(capsys, command, "--help")
+
+
+def test_help_for_a_recipe_shows_its_values(capsys):
+    said = says(capsys, "train", "digits", "--help")
+    assert "--optim.lr FLOAT" in said
+    assert "Learning rate after the warm-up" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["train", "digts"], "unknown recipe 'digts'; did you mean digits?"),
+        (["train", "digits", "--optim.lrr", "1"], "did you mean --optim.lr"),
+        (["train", "digits", "--optim.lr", "fast"], "could not convert string to float: 'fast'"),
+        (
+            ["train", "digits", "--model.name", "spikformer_4_348_patch4"],
+            "did you mean spikformer_4_384_patch4",
+        ),
+        (["train", "digits", "--model.neuron", "lfi"], "unknown neuron 'lfi'; did you mean lif"),
+        (
+            ["train", "digits", "--data.name", "digit"],
+            "unknown data set 'digit'; did you mean digits?",
+        ),
+        (
+            ["train", "--resume", "nowhere"],
+            "'nowhere' is not the folder of a run: it has no run.json",
+        ),
+        (["evaluate", "nowhere.safetensors"], "there is no file 'nowhere.safetensors'"),
+        (["models", "resnet50"], "unknown model 'resnet50'"),
+    ],
+)
+def test_bad_input_is_one_sentence_with_the_nearest_name(
+    capsys, tmp_path, monkeypatch, words, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in fails(capsys, *words)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # and leaves nothing behind
+
+
+def test_damaged_files_are_one_sentence(capsys, run, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG no")
+    assert "bad.png' as an image" in fails(capsys, "predict", str(run), str(tmp_path / "bad.png"))
+    (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 100)
+    assert "is damaged or no safetensors" in fails(
+        capsys, "evaluate", str(tmp_path / "bad.safetensors")
+    )
+    assert "not empty" in fails(capsys, "train", "digits", "--run", str(run))
+
+
+def test_debug_shows_where():
+    with pytest.raises(ValueError, match="unknown recipe"):
+        main(["train", "digts", "--debug"])
+
+
+def test_a_bug_of_ours_is_told_apart(capsys, monkeypatch):
+    from spikformer.cli import models
+
+    monkeypatch.setattr(models, "models_command", lambda: 1 / 0)
+    assert main(["models"]) == 1
+    assert "a bug of ours" in capsys.readouterr().err
+
+
+def test_the_installed_command_exits_with_2_and_prints_to_stderr():
+    done = subprocess.run(
+        [sys.executable, "-m", "spikformer", "trian"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "did you mean train?" in done.stderr
