@@ -104,12 +104,12 @@ def test_a_folder_in_use_is_refused_and_left_alone(quick_run, tmp_path):
 
 
 def test_a_resumed_run_keeps_its_recipe(quick_run):
-    with pytest.raises(ConfigError, match="recipe differs"):
+    with pytest.raises(ConfigError, match="cannot resume it"):
         train(quick_recipe(epochs=9), quick_run.path, resume=True)
 
 
 def test_there_must_be_something_to_resume(tmp_path):
-    with pytest.raises(DataError, match="nothing to resume"):
+    with pytest.raises(DataError, match="not the folder of a run"):
         train(quick_recipe(), tmp_path / "nothing", resume=True)
 
 

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from spikformer._files import replacing
+from spikformer.data.loader import TrainingLoader
 from spikformer.errors import SpikformerError
 
 CURVE_COLUMNS = ("epoch", "lr", "train_loss", "validation_loss", "validation_top1", "seconds")
@@ -153,6 +154,24 @@ class KeepWeights(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["top1"], -state_dict["loss"]
         self.best_epoch = state_dict["epoch"]
+
+
+class DataPlace(Callback):
+    """Keeps the loader's place in checkpoints, and sends it back there.
+
+    Lightning keeps it too, but forgets to restore it after an epoch's end (2.6.6).
+    """
+
+    def __init__(self, loader: TrainingLoader) -> None:
+        self.loader = loader
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.loader.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loader.load_state_dict(
+            {"epoch": state_dict["epoch"], "delivered": state_dict["delivered"]}
+        )
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:

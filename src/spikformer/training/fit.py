@@ -25,7 +25,7 @@ from spikformer.training.recipe import Recipe
 from spikformer.training.run import Run
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
 
     from spikformer.training.callbacks import KeepWeights
 
@@ -124,7 +124,7 @@ def _fit(
     console: Console | None,
 ) -> None:
     # Lightning takes seconds to import: here, so that nothing else waits for it.
-    from spikformer.training.callbacks import KeepWeights
+    from spikformer.training.callbacks import DataPlace, KeepWeights
     from spikformer.training.module import Classifier
 
     def save(which: str, epoch: int, top1: float) -> None:
@@ -134,7 +134,8 @@ def _fit(
     keep = KeepWeights(save)
     record = _recorder(run, recipe, data, keep, resume)
     with _quiet_lightning(), _own_interrupts():
-        trainer = _trainer(recipe, run, keep, console)
+        training, validation = _loaders(recipe, data)
+        trainer = _trainer(recipe, run, [keep, DataPlace(training)], console)
         module = Classifier(model, recipe)
         if recipe.trainer.compile:
             model.compile()
@@ -142,7 +143,8 @@ def _fit(
         try:
             trainer.fit(
                 module,
-                *_loaders(recipe, data),
+                training,
+                validation,
                 ckpt_path=run.checkpoint if resume else None,
                 weights_only=True,
             )
@@ -159,7 +161,9 @@ def _fit(
     record("finished")
 
 
-def _trainer(recipe: Recipe, run: Run, keep: "KeepWeights", console: Console | None) -> "Trainer":
+def _trainer(
+    recipe: Recipe, run: Run, callbacks: "list[Callback]", console: Console | None
+) -> "Trainer":
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -169,9 +173,7 @@ def _trainer(recipe: Recipe, run: Run, keep: "KeepWeights", console: Console | N
     checkpoint = ModelCheckpoint(
         run.path, "resume", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    callbacks = [keep, Curve(run.curve), checkpoint]
-    if console is not None:
-        callbacks.append(OverallProgress(console))
+    shown = [] if console is None else [OverallProgress(console)]
     return Trainer(
         max_epochs=recipe.trainer.epochs,
         accelerator=recipe.trainer.accelerator,
@@ -179,7 +181,7 @@ def _trainer(recipe: Recipe, run: Run, keep: "KeepWeights", console: Console | N
         precision=PRECISIONS[recipe.trainer.precision],  # pyright: ignore[reportArgumentType]
         logger=TensorBoardLogger(run.path, name="", version=""),
         log_every_n_steps=10,
-        callbacks=callbacks,
+        callbacks=[*callbacks, Curve(run.curve), *shown, checkpoint],
         plugins=[CheckpointFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,
