@@ -90,3 +90,18 @@ def test_a_bomb_does_not_go_off(tmp_path, monkeypatch):
 def test_event_models_take_no_images(tmp_path):
     with pytest.raises(ConfigError, match="2 channels"):
         read_image(saved(tmp_path, Image.new("L", (4, 4))), (2, 128, 128))
+
+
+def test_real_photographs_read_whatever_their_mode_and_size(data_root):
+    files = sorted((data_root / "imagenet-sample").rglob("*.JPEG"))
+    if not files:
+        pytest.skip("the ImageNet sample is not there")
+    modes = set()
+    for file in files:
+        with Image.open(file) as image:
+            modes.add(image.mode)
+        for size in ((3, 224, 224), (1, 16, 16)):
+            pixels = read_image(file, size)
+            assert pixels.shape == size
+            assert pixels.float().std() > 1
+    assert {"RGB", "L"} <= modes

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spikformer import Spikformer
-from spikformer.nn import NEURONS, BatchNorm
+from spikformer.nn import ATTENTIONS, NEURONS, BatchNorm, SpikingConv
 
 TINY: dict[str, Any] = {
     "depth": 2,
@@ -18,6 +18,10 @@ TINY: dict[str, Any] = {
     "scale": 0.25,
     "pools": (True, True),
 }
+COMBINATIONS = [(neuron, "ssa") for neuron in NEURONS] + [
+    ("lif", attention) for attention in ATTENTIONS if attention != "ssa"
+]
+"""Every neuron and every attention, each at least once."""
 SILENT, SATURATED = 0.02, 0.95
 """Rates between which a layer tells networks apart, in spikes per neuron per step.
 
@@ -63,6 +67,11 @@ def enliven(model: Any, images: Tensor) -> Any:
     for hook in hooks:
         hook.remove()
     return model
+
+
+def layers(model: nn.Module) -> list[tuple[str, SpikingConv]]:
+    """The layers of convolution, norm and neuron, by name."""
+    return [(n, module) for n, module in model.named_modules() if isinstance(module, SpikingConv)]
 
 
 class Recorder:
