@@ -24,7 +24,7 @@ def built(request):
     torch.manual_seed(0)
     recorder = Recorder()
     model = create_model(request.param, num_classes=CLASSES, neuron=recorder)
-    return enliven(model, images(model)), recorder
+    return enliven(model, images(model), products=3.0), recorder
 
 
 @pytest.fixture
@@ -50,8 +50,7 @@ def frames(model, steps, dtype=torch.float32):
 def test_it_is_lively(built):
     model, recorder = built
     model(images(model))
-    # Large layers of few tokens fire less evenly than those that other tests lean on.
-    assert all(0.005 < rate < 0.98 for rate in recorder.rates), recorder.rates
+    recorder.assert_lively()
     assert all(set(spikes.unique().tolist()) == {0, 1} for spikes in recorder.spikes)
 
 
@@ -120,7 +119,7 @@ def test_timm_uses_it(model):
         model.reset_classifier(3)
         assert model(x).shape == (B, 3)
         model.reset_classifier(0)
-        assert torch.equal(model(x), pooled)
+        torch.testing.assert_close(model(x), pooled)
 
 
 def test_checkpointing_changes_no_gradient(model):

@@ -5,7 +5,7 @@ A new entry of `NEURONS` or `ATTENTIONS` is tested by being there.
 
 import pytest
 import torch
-from helpers.networks import COMBINATIONS, Recorder, layers, tiny
+from helpers.networks import COMBINATIONS, Recorder, enliven, layers, tiny
 
 from spikformer.nn import ATTENTIONS, NEURONS
 
@@ -149,12 +149,12 @@ def test_attention_returns_spikes_of_its_inputs_shape(name):
         12,
         3,
         neuron=NEURONS["lif"],
-        scale=0.5,
+        scale=1.0,
         learnable_scale=False,
         qkv_bias=True,
         qk_pool=None,
     )
     counts = torch.randint(3, (2, 3, 12, 3, 5)).float()
-    spikes = attention(counts)
+    spikes = enliven(attention, counts)(counts)
     assert spikes.shape == counts.shape
     assert set(spikes.unique().tolist()) == {0, 1}

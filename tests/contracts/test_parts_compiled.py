@@ -29,10 +29,8 @@ def _forget_what_was_compiled():
 
 def network(neuron, attention, dtype):
     torch.manual_seed(0)
-    model = Spikformer(
-        1, 8, 2, in_chans=1, num_classes=3, pools=(True,), scale=0.25, neuron=neuron,
-        attention=attention,
-    )  # fmt: skip
+    parts = {"neuron": neuron, "attention": attention}
+    model = Spikformer(1, 8, 2, in_chans=1, num_classes=3, pools=(True,), scale=1.0, **parts)
     return enliven(model.double(), images(torch.float64)).to(dtype)
 
 

@@ -15,17 +15,17 @@ TINY: dict[str, Any] = {
     "in_chans": 3,
     "num_classes": 5,
     "steps": 4,
-    "scale": 0.25,
+    "scale": 1.0,
     "pools": (True, True),
 }
 COMBINATIONS = [(neuron, "ssa") for neuron in NEURONS] + [
     ("lif", attention) for attention in ATTENTIONS if attention != "ssa"
 ]
 """Every neuron and every attention, each at least once."""
-SILENT, SATURATED = 0.02, 0.95
+SILENT, SATURATED = 0.005, 0.95
 """Rates between which a layer tells networks apart, in spikes per neuron per step.
 
-Most layers of a lively network lie at 10-40 %; products of attention may lie higher.
+Most layers of a lively network lie at 10-40 %, products of attention at 1-90 %.
 """
 
 
@@ -39,24 +39,27 @@ def tiny(seed: int = 0, *, enlivened: bool = True, **overrides: Any) -> Spikform
     return enliven(model, torch.rand(4, arguments["in_chans"], 8, 8, dtype=torch.float64))
 
 
-def enliven(model: Any, images: Tensor) -> Any:
+def enliven(model: Any, images: Tensor, products: float = 2.0) -> Any:
     """Give every norm random statistics, weights and biases near those that fit its input.
 
     As they are built, networks hardly fire in eval mode, and equal silence proves nothing.
+
+    Args:
+        products: Largest bias of what attention multiplies. Products of three spikes are rare,
+            and small scales need more of them. But where all values fire, a softmax over them
+            is 1, which puts its neuron exactly on its threshold: then all rounding shows.
     """
 
     def fit(norm: BatchNorm, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        # Products of three spikes are rare: what goes into them fires more.
-        ceiling = 3.0 if norm in products else 2.0
         deviation = x.std((0, 2, 3)) + 0.1
         norm.running_mean.copy_(x.mean((0, 2, 3)) + 0.2 * deviation * torch.randn_like(deviation))
         norm.running_var.copy_(deviation.square() * torch.empty_like(deviation).uniform_(0.5, 2))
         norm.weight.uniform_(0.5, 1.5)
-        norm.bias.uniform_(-0.5, ceiling)
+        norm.bias.uniform_(-0.5, products if norm in multiplied else 2.0)
 
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    products = {
+    multiplied = {
         module
         for name, module in model.named_modules()
         if module in norms and ".attention." in name and ".proj." not in name

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -39,6 +40,16 @@ class CheckpointFiles(TorchCheckpointIO):
     ) -> None:
         with replacing(path) as partial:
             torch.save(checkpoint, partial)
+
+
+class Logs(TensorBoardLogger):
+    """TensorBoard's file in the run's own folder, and no other: the recipe is in the record."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="", default_hp_metric=False)
+
+    def save(self) -> None:
+        """Lightning would write an empty `hparams.yaml` here."""
 
 
 class OverallProgress(Callback):

@@ -68,7 +68,7 @@ def train(
     else:
         _check_free(folder, overwrite)
     data = load_data(recipe.data.name, recipe.data.root, recipe.data.split_seed)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
         model = _build(recipe, data)
         if not resume:  # nothing is removed before everything that is named was found
@@ -166,9 +166,8 @@ def _trainer(
 ) -> "Trainer":
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.loggers import TensorBoardLogger
 
-    from spikformer.training.callbacks import CheckpointFiles, Curve, OverallProgress
+    from spikformer.training.callbacks import CheckpointFiles, Curve, Logs, OverallProgress
 
     checkpoint = ModelCheckpoint(
         run.path, "resume", save_on_train_epoch_end=True, enable_version_counter=False
@@ -179,7 +178,7 @@ def _trainer(
         accelerator=recipe.trainer.accelerator,
         devices=recipe.trainer.devices,
         precision=PRECISIONS[recipe.trainer.precision],  # pyright: ignore[reportArgumentType]
-        logger=TensorBoardLogger(run.path, name="", version=""),
+        logger=Logs(run.path),
         log_every_n_steps=10,
         callbacks=[*callbacks, Curve(run.curve), *shown, checkpoint],
         plugins=[CheckpointFiles()],
