@@ -113,6 +113,12 @@ def test_help_for_a_recipe_shows_its_values(capsys):
         ),
         (["evaluate", "nowhere.safetensors"], "there is no file 'nowhere.safetensors'"),
         (["models", "resnet50"], "unknown model 'resnet50'"),
+        (["train", "digits", "--trainer.accelerator", "gpu"], "trainer: "),
+        (["train", "digits", "--trainer.accelerator", "abacus"], "trainer: "),
+        (
+            ["train", "digits", "--trainer.accelerator", "cpu", "--trainer.precision", "16"],
+            "trainer.precision 16 does not exist on this accelerator",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_with_the_nearest_name(
@@ -123,12 +129,15 @@ def test_bad_input_is_one_sentence_with_the_nearest_name(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # and leaves nothing behind
 
 
-def test_damaged_files_are_one_sentence(capsys, run, tmp_path):
+def test_damaged_files_and_absent_devices_are_one_sentence(capsys, run, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG no")
     assert "bad.png' as an image" in fails(capsys, "predict", str(run), str(tmp_path / "bad.png"))
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 100)
     assert "is damaged or no safetensors" in fails(
         capsys, "evaluate", str(tmp_path / "bad.safetensors")
+    )
+    assert "device 'abacus' cannot be used here" in fails(
+        capsys, "evaluate", str(run), "--device", "abacus"
     )
     assert "not empty" in fails(capsys, "train", "digits", "--run", str(run))
 

@@ -4,8 +4,13 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import spikformer
+from spikformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning", "numpy", "safetensors", "triton")
 
@@ -48,6 +53,21 @@ def hardware() -> str:
     parts = [f"{processor()}, {torch.get_num_threads()} threads"]
     parts += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return "; ".join(parts)
+
+
+def find_device(name: str) -> "torch.device":
+    """A device that tensors can be put on.
+
+    Raises:
+        ConfigError: when there is no such device here.
+    """
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
 
 
 def processor() -> str:

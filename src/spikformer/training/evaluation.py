@@ -12,7 +12,7 @@ from spikformer.data.loader import EvaluationLoader, Pixels
 from spikformer.errors import ConfigError, DataError, unknown_name
 from spikformer.models import Card, Spikformer, load_model, read_card
 from spikformer.probe import FiringRates, firing_rates
-from spikformer.training.environment import versions
+from spikformer.training.environment import find_device, versions
 from spikformer.training.run import Run
 
 SPLITS = ("train", "validation", "test")
@@ -76,7 +76,8 @@ def evaluate(
         device: Where to compute.
 
     Raises:
-        ConfigError: when the data do not fit the model, or a name is unknown.
+        ConfigError: when the data do not fit the model, a name is unknown, or there is no such
+            device.
         DataError: when there is no such file or data set.
         WeightsError: when the file does not describe its model.
     """
@@ -89,7 +90,7 @@ def evaluate(
         raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
     found = load_data(name, root, card.facts.get("split_seed", 0))
     _check_fit(card, found, weights)
-    model = load_model(weights).to(device)
+    model = load_model(weights).to(find_device(device))
     assert isinstance(model, Spikformer)
     with firing_rates(model) as rates:
         logits, labels = _all_logits(model, card, found, split, device)

@@ -35,6 +35,7 @@ ADVICE = (
     ".*does not have many workers.*",
     ".*Checkpoint directory .* exists.*",
     ".*smaller than the logging interval.*",
+    ".*fp16 is not supported on CPU.*",  # refused below
     ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
 )
 """Warnings that tell a user of this library nothing they could act on."""
@@ -71,9 +72,6 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
         model = _build(recipe, data)
-        if not resume:  # nothing is removed before everything that is named was found
-            shutil.rmtree(folder.path, ignore_errors=True)
-            folder.path.mkdir(parents=True)
         _fit(model, recipe, data, folder, resume, console)
     return folder
 
@@ -139,6 +137,9 @@ def _fit(
         module = Classifier(model, recipe)
         if recipe.trainer.compile:
             model.compile()
+        if not resume:  # nothing is removed before everything that is named was found
+            shutil.rmtree(run.path, ignore_errors=True)
+            run.path.mkdir(parents=True)
         record("running")
         try:
             trainer.fit(
@@ -166,6 +167,7 @@ def _trainer(
 ) -> "Trainer":
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from spikformer.training.callbacks import CheckpointFiles, Curve, Logs, OverallProgress
 
@@ -173,21 +175,31 @@ def _trainer(
         run.path, "resume", save_on_train_epoch_end=True, enable_version_counter=False
     )
     shown = [] if console is None else [OverallProgress(console)]
-    return Trainer(
-        max_epochs=recipe.trainer.epochs,
-        accelerator=recipe.trainer.accelerator,
-        devices=recipe.trainer.devices,
-        precision=PRECISIONS[recipe.trainer.precision],  # pyright: ignore[reportArgumentType]
-        logger=Logs(run.path),
-        log_every_n_steps=10,
-        callbacks=[*callbacks, Curve(run.curve), *shown, checkpoint],
-        plugins=[CheckpointFiles()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=run.path,
-    )
+    wanted = PRECISIONS[recipe.trainer.precision]
+    try:
+        trainer = Trainer(
+            max_epochs=recipe.trainer.epochs,
+            accelerator=recipe.trainer.accelerator,
+            devices=recipe.trainer.devices,
+            precision=wanted,  # pyright: ignore[reportArgumentType]
+            logger=Logs(run.path),
+            log_every_n_steps=10,
+            callbacks=[*callbacks, Curve(run.curve), *shown, checkpoint],
+            plugins=[CheckpointFiles()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=run.path,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+    if trainer.precision != wanted:
+        raise ConfigError(
+            f"trainer.precision {recipe.trainer.precision} does not exist on this accelerator, "
+            f"which would take {trainer.precision}"
+        )
+    return trainer
 
 
 def _loaders(recipe: Recipe, data: DataSet) -> tuple[TrainingLoader, EvaluationLoader]:

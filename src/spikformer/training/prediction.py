@@ -10,6 +10,7 @@ import torch
 from spikformer.data.images import read_image
 from spikformer.data.loader import Pixels
 from spikformer.models import load_model, read_card
+from spikformer.training.environment import find_device
 from spikformer.training.evaluation import find_weights
 
 
@@ -36,6 +37,7 @@ def predict(
         device: Where to compute.
 
     Raises:
+        ConfigError: when there is no such device.
         DataError: when a file is missing or damaged.
         WeightsError: when the weights do not describe their model.
     """
@@ -43,7 +45,7 @@ def predict(
     card = read_card(weights)
     paths = [Path(file) for file in files]
     pixels = [read_image(path, card.input_size, card.interpolation) for path in paths]
-    model = load_model(weights).to(device)
+    model = load_model(weights).to(find_device(device))
     prepare = Pixels(card.mean, card.std)
     predictions = []
     with torch.inference_mode():
