@@ -165,9 +165,9 @@ def _fit(
 def _trainer(
     recipe: Recipe, run: Run, callbacks: "list[Callback]", console: Console | None
 ) -> "Trainer":
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from spikformer.training.callbacks import CheckpointFiles, Curve, Logs, OverallProgress
 
