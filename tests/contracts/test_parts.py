@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.networks import COMBINATIONS, Recorder, enliven, layers, tiny
 
-from spikformer.nn import ATTENTIONS, NEURONS
+from spikformer.nn import ATTENTIONS, NEURONS, SpikingSelfAttention
 
 T, B = 4, 3
 every_combination = pytest.mark.parametrize(
@@ -22,7 +22,8 @@ def network(neuron, attention, **overrides):
 
 
 def frames(steps=T, dtype=torch.float64):
-    return torch.rand(B, steps, 3, 8, 8, dtype=dtype)
+    """Of 16 tokens: so many never fire all at once, where a softmax would be at a threshold."""
+    return torch.rand(B, steps, 3, 16, 16, dtype=dtype)
 
 
 def counts(model, x):
@@ -39,8 +40,8 @@ def causal(model):
 def test_shapes(neuron, attention):
     model, _ = network(neuron, attention)
     x = frames(steps=3)
-    assert counts(model, x).shape == (3, B, 4, 16)
-    assert model.forward_features(x).shape == (B, 4, 16)
+    assert counts(model, x).shape == (3, B, 16, 16)
+    assert model.forward_features(x).shape == (B, 16, 16)
     assert model.forward_steps(x).shape == (3, B, 5)
     assert model(x).shape == (B, 5)
     assert model(x[:, 0]).shape == (B, 5)
@@ -100,6 +101,22 @@ def test_the_first_steps_of_a_long_run_equal_a_short_run(neuron, attention, step
     x = frames()
     same = torch.equal(counts(model, x)[:steps], counts(model, x[:, :steps]))
     assert same == causal(model)
+
+
+class LooksAhead(SpikingSelfAttention):
+    """Reads time backwards, and says so: the test above can tell."""
+
+    causal = False
+
+    def forward(self, counts):
+        return super().forward(counts.flip(0)).flip(0)
+
+
+def test_a_part_that_looks_ahead_is_told_from_those_that_do_not():
+    model, _ = network("lif", LooksAhead)
+    x = frames()
+    assert not causal(model)
+    assert not torch.equal(counts(model, x)[:2], counts(model, x[:, :2]))
 
 
 @every_combination

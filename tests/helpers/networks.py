@@ -46,8 +46,8 @@ def enliven(model: Any, images: Tensor, products: float = 2.0) -> Any:
 
     Args:
         products: Largest bias of what attention multiplies. Products of three spikes are rare,
-            and small scales need more of them. But where all values fire, a softmax over them
-            is 1, which puts its neuron exactly on its threshold: then all rounding shows.
+            and small scales need more of them. But where the values of all tokens fire, their
+            mean under a softmax is 1, exactly at a threshold: there all rounding shows.
     """
 
     def fit(norm: BatchNorm, inputs: tuple[Tensor, ...]) -> None:
@@ -94,6 +94,11 @@ class Recorder:
 
         neuron.register_forward_hook(keep)
         return neuron
+
+    def stop(self, model: nn.Module) -> None:
+        """Leave `model` alone from now on, as compilers want it."""
+        for module in model.modules():
+            module._forward_hooks.clear()
 
     @property
     def rates(self) -> list[float]:

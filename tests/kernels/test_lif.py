@@ -76,15 +76,15 @@ def test_it_starts_from_v0():
 
 def test_gradients_through_a_hard_reset():
     # du2: 2 from s2, nothing from v (the spike reset it)         = 2
-    # dv1: half of it, the other half leaks                        = 1
+    # dv1: half of it, since half leaks                             = 1
     # du1: 1 from s1, 1 from v1                                    = 2
-    # dx = du/2; dv0 = du1/2
+    # Of each du half reaches x, of du1 half reaches v0.
     assert gradients([1.5, 1.5], [1.0, 2.0], 4.0) == ([1, 1], 1)
 
 
 def test_gradients_through_a_hard_reset_that_is_not_detached():
     # du2: 2 from s2, 4 (0 - 1.125) from the reset                 = -2.5
-    # dv1: half                                                     = -1.25
+    # dv1: half of it                                               = -1.25
     # du1: 1 from s1, -1.25 (0 - 0.75) from the reset, -1.25 from v1 = 0.6875
     found = gradients([1.5, 1.5], [1.0, 2.0], 4.0, detach_reset=False)
     assert found == ([0.34375, -1.25], 0.34375)
@@ -92,14 +92,14 @@ def test_gradients_through_a_hard_reset_that_is_not_detached():
 
 def test_gradients_through_a_soft_reset():
     # du2: 2 from s2, 4 from v                                     = 6
-    # dv1: half                                                     = 3
+    # dv1: half of it                                               = 3
     # du1: 1 from s1, 3 from v1                                    = 4
     assert gradients([1.5, 1.5], [1.0, 2.0], 4.0, v_reset=None) == ([2, 3], 2)
 
 
 def test_gradients_through_a_soft_reset_that_is_not_detached():
     # du2: 2 from s2, 4 (-1) from the reset, 4 from v              = 2
-    # dv1: half                                                     = 1
+    # dv1: half of it                                               = 1
     # du1: 1 from s1, 1 (-1) from the reset, 1 from v1             = 1
     found = gradients([1.5, 1.5], [1.0, 2.0], 4.0, v_reset=None, detach_reset=False)
     assert found == ([0.5, 1], 0.5)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
-from spikformer.errors import ConfigError
 from spikformer import kernels
+from spikformer.errors import ConfigError
 from spikformer.kernels import OPERATIONS, membrane
 from spikformer.kernels.if_ import reference as if_reference
 from spikformer.kernels.lif import reference as lif_reference
@@ -315,9 +315,7 @@ def test_it_is_a_well_behaved_operation(neuron, layout, starts):
     inputs = neuron.arguments(current, v0, *firing(0.0))
     grads = tuple(torch.randn_like(x) for x in forward(*inputs))
     torch.library.opcheck(backward, (*grads, *inputs))
-    leaves = [
-        x.detach().requires_grad_() if isinstance(x, torch.Tensor) else x for x in inputs
-    ]
+    leaves = [x.detach().requires_grad_() if isinstance(x, torch.Tensor) else x for x in inputs]
     torch.library.opcheck(forward, tuple(leaves))
 
 

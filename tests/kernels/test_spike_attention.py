@@ -140,5 +140,7 @@ def test_it_is_a_well_behaved_operation(shape):
     ],
 )
 def test_inputs_that_do_not_match_are_refused(q, k):
-    with pytest.raises(ConfigError, match=r"q, k and v must share one shape \[..., N, d\] and type"):
+    with pytest.raises(
+        ConfigError, match=r"q, k and v must share one shape \[..., N, d\] and type"
+    ):
         inspect.unwrap(spike_attention)(q, k, q)

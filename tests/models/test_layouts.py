@@ -11,7 +11,9 @@ from spikformer.models import WeightsReport
 DEPTH, DIM, CHANNELS, CLASSES = 2, 16, 3, 5
 every_layout = pytest.mark.parametrize("layout", authors.LAYOUTS)
 HALVES = ("weight", "bias")
-DEAD = {f"block.{block}.norm{k}.{half}" for block in range(DEPTH) for k in (1, 2) for half in HALVES}
+DEAD = {
+    f"block.{block}.norm{k}.{half}" for block in range(DEPTH) for k in (1, 2) for half in HALVES
+}
 DEAD_DVS = DEAD | {"pos_embed", "norm.weight", "norm.bias"}
 
 
@@ -99,9 +101,7 @@ def test_every_entry_goes_where_it_belongs(layout):
     first, third = (
         ("block1_conv", "block3_bn") if layout == "cifar10_first" else ("proj_conv", "proj_bn2")
     )
-    assert torch.equal(
-        native["stem.stages.0.conv.weight"], theirs[f"patch_embed.{first}.weight"]
-    )
+    assert torch.equal(native["stem.stages.0.conv.weight"], theirs[f"patch_embed.{first}.weight"])
     assert torch.equal(
         native["stem.stages.2.norm.running_var"], theirs[f"patch_embed.{third}.running_var"]
     )
@@ -161,7 +161,7 @@ def test_what_the_authors_have_no_place_for_is_not_dropped(extra, tmp_path):
     with pytest.raises(WeightsError, match="entries are without a place in layout 'imagenet'"):
         save_weights(ours, tmp_path / "theirs.pth", layout="imagenet")
     before = snapshot(ours)
-    with pytest.raises(WeightsError, match="entries are missing: .*(neuron|scale)"):
+    with pytest.raises(WeightsError, match=r"entries are missing: .*(neuron|scale)"):
         load_weights(ours, state("imagenet"))
     assert_same(snapshot(ours), before)
 

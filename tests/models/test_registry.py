@@ -38,7 +38,9 @@ def test_an_argument_that_breaks_a_rule_is_refused():
 
 
 def test_arguments_replace_those_of_the_variant():
-    model = create_model("spikformer_2_64_patch4", num_classes=3, steps=2, neuron="plif", in_chans=4)
+    model = create_model(
+        "spikformer_2_64_patch4", num_classes=3, steps=2, neuron="plif", in_chans=4
+    )
     assert model(torch.rand(2, 4, 8, 8)).shape == (2, 3)
     assert model.arguments["steps"] == 2
     assert model.arguments["neuron"] == "plif"

@@ -200,7 +200,7 @@ CHANGES = {
     "in_chans": 1,
     "num_classes": 7,
     "steps": 5,
-    "scale": 1.0,
+    "scale": 0.25,
     "learnable_scale": True,
     "pools": (True, False),
     "neuron": "if",

@@ -1,6 +1,7 @@
 """What users of timm expect of a model."""
 
 import copy
+from itertools import chain
 
 import pytest
 import timm
@@ -132,7 +133,7 @@ def test_another_pooling_is_refused():
 def test_parameters_group_by_depth():
     model = tiny(enlivened=False)
     groups = group_parameters(model, model.group_matcher())
-    assert sorted(sum(groups.values(), [])) == sorted(n for n, _ in model.named_parameters())
+    assert sorted(chain(*groups.values())) == sorted(n for n, _ in model.named_parameters())
     stem, first, second, head = (groups[layer] for layer in sorted(groups))
     assert all(name.startswith(("stem.", "position.")) for name in stem)
     assert all(name.startswith("blocks.0.") for name in first)
@@ -154,9 +155,7 @@ def test_weight_decay_spares_biases_norms_and_single_numbers():
     names = {id(p): name for name, p in model.named_parameters()}
     decayed = {names[id(p)] for p in decayed["params"]}
     assert decayed == {
-        name
-        for name in names.values()
-        if name.endswith("conv.weight") or name == "head.weight"
+        name for name in names.values() if name.endswith("conv.weight") or name == "head.weight"
     }
     assert len(spared["params"]) + len(decayed) == len(names)
 

@@ -46,8 +46,7 @@ def by_loops(module, x, head_current):
     with torch.no_grad():
         qkv = module.qkv(x)
         heads = [
-            head_current(*(channels(qkv, part, head) for part in range(3)))
-            for head in range(HEADS)
+            head_current(*(channels(qkv, part, head) for part in range(3))) for head in range(HEADS)
         ]
     return torch.cat(heads, -1).mT.unflatten(-1, (ROWS, COLUMNS))
 
@@ -186,4 +185,3 @@ def test_a_pool_without_a_middle_is_refused(width):
 def test_what_only_spiking_self_attention_has_is_refused_elsewhere(name, option):
     with pytest.raises(ConfigError, match="learnable_scale and qk_pool belong to attention 'ssa'"):
         lively(name, **option)
-

@@ -95,9 +95,14 @@ def test_frozen_statistics_stay_while_batches_norm_themselves(repeats):
 
 def test_statistics_thaw_when_the_block_raises():
     layer = SpikingConv(2, 3, neuron=None)
-    with pytest.raises(RuntimeError, match="halfway"), frozen_statistics(layer):
-        assert layer.norm.frozen
-        raise RuntimeError("halfway")
+
+    def fail():
+        with frozen_statistics(layer):
+            assert layer.norm.frozen
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail()
     assert not layer.norm.frozen
 
 

@@ -29,9 +29,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["usual", "all set"])
 def test_modules_are_their_operations(options):
-    assert_same(
-        outcome(IF(**options).integrate), outcome(lambda x: kernels.if_(x, **options))
-    )
+    assert_same(outcome(IF(**options).integrate), outcome(lambda x: kernels.if_(x, **options)))
     assert_same(
         outcome(LIF(tau=1.7, **options).integrate),
         outcome(lambda x: kernels.lif(x, tau=1.7, **options)),

@@ -26,9 +26,9 @@ def exact(neuron="lif", dtype=torch.float64):
     """The network in `dtype`, and what its neurons did."""
     torch.manual_seed(2)
     recorder = Recorder(neuron)
-    model = Spikformer(
-        2, 16, 2, num_classes=8, pools=(True, True), scale=0.25, neuron=recorder
-    ).to(dtype)
+    model = Spikformer(2, 16, 2, num_classes=8, pools=(True, True), scale=0.25, neuron=recorder).to(
+        dtype
+    )
     strong = 1.0 if neuron != "if" else 0.0  # what does not leak needs less to fire
     with torch.no_grad():
         for module in model.modules():
@@ -149,9 +149,7 @@ def test_each_sample_alone_equals_the_batch(neuron, dtype):
     x = frames(dtype)
     alone = [run(model, x[sample : sample + 1]) for sample in range(B)]
     *counts, logits = zip(*alone, strict=True)
-    assert_same(
-        [*(torch.cat(samples, 1) for samples in counts), torch.cat(logits)], run(model, x)
-    )
+    assert_same([*(torch.cat(samples, 1) for samples in counts), torch.cat(logits)], run(model, x))
 
 
 @every_neuron
@@ -176,9 +174,8 @@ def test_the_first_steps_of_a_long_run_equal_a_short_run():
 def test_compiled_equals_float64(autocast):
     torch._dynamo.reset()
     expected = run(exact()[0], frames())
-    model, _ = exact(dtype=torch.float32)
-    for module in model.modules():  # recording is no part of what is compiled
-        module._forward_hooks.clear()
+    model, recorder = exact(dtype=torch.float32)
+    recorder.stop(model)
     compiled = torch.compile(everything, fullgraph=True)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found = compiled(model, frames(torch.float32))
