@@ -17,4 +17,4 @@ from spikformer.kernels.spike_attention import spike_attention
 __all__ = ["OPERATIONS", "backends", "check_firing", "if_", "lif", "plif", "spike_attention"]
 
 OPERATIONS = ("if_", "lif", "plif", "spike_attention")
-"""Names under `torch.ops.spikformer`; each has a twin `<name>_backward`."""
+"""Names under `torch.ops.spikformer`; each has a twin whose name ends in `_backward`."""

@@ -211,14 +211,12 @@ def _blocks(native: State) -> list[str]:
 
 
 def _joined(parts: list[Tensor], entry: Entry, wanted: Tensor) -> Tensor:
-    if wanted.dim() == 0:
-        return parts[0]
-    shape = (wanted.shape[0] // len(parts), *wanted.shape[1:])
+    shape = (wanted.shape[0] // len(parts), *wanted.shape[1:]) if wanted.dim() else ()
     for key, part in zip(entry.foreign, parts, strict=True):
         expected = _foreign_shape(shape, entry.dims)
         if tuple(part.shape) != expected:
             raise WeightsError(f"{key} must have shape {[*expected]}, got {[*part.shape]}")
-    return torch.cat([part.reshape(shape) for part in parts])
+    return torch.cat([part.reshape(shape) for part in parts]) if shape else parts[0]
 
 
 def _split(tensor: Tensor, entry: Entry) -> Iterable[Tensor]:
@@ -231,7 +229,7 @@ def _split(tensor: Tensor, entry: Entry) -> Iterable[Tensor]:
 
 
 def _foreign_shape(shape: tuple[int, ...], dims: int) -> tuple[int, ...]:
-    return shape if len(shape) == 1 else shape[:dims] + (1,) * (dims - len(shape))
+    return shape if len(shape) < 2 else shape[:dims] + (1,) * (dims - len(shape))
 
 
 def complain(problem: str, keys: list[str]) -> None:

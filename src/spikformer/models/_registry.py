@@ -28,6 +28,7 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
     if name not in list_models():
         raise unknown_name("model", name, list_models())
     try:
-        return timm.create_model(name, **arguments)
+        # Not `timm.create_model`, which leaves out arguments that are None.
+        return timm.models.model_entrypoint(name)(**arguments)
     except TypeError as error:
         raise ConfigError(f"{name}: {error}") from error

@@ -20,6 +20,7 @@ from spikformer.errors import DataError, WeightsError
 from spikformer.models import _layouts
 from spikformer.models._layouts import NATIVE
 from spikformer.models._registry import create_model
+from spikformer.models.spikformer import ARGUMENTS
 
 CARD_KEY = "spikformer"
 PICKLES = (".pth", ".pt", ".tar", ".bin")
@@ -149,13 +150,20 @@ def save_weights(
     elif target.suffix == ".safetensors":
         metadata = {"format": "pt", "layout": layout}
         if card is not None:
-            metadata[CARD_KEY] = json.dumps(asdict(card))
+            metadata[CARD_KEY] = _as_json(card)
         with replacing(target) as partial:
             save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata)
     else:
         allowed = ".safetensors" if layout == NATIVE else ".safetensors, .pth or .pth.tar"
         raise WeightsError(f"path must end in {allowed} for layout {layout!r}, got {target.name!r}")
     return report
+
+
+def _as_json(card: Card) -> str:
+    unnamed = [name for name, value in card.arguments.items() if callable(value)]
+    if unnamed:
+        raise WeightsError(f"a card cannot hold code: name the {' and '.join(unnamed)} by a string")
+    return json.dumps(asdict(card))
 
 
 def load_model(path: str | os.PathLike[str], **overrides: Any) -> nn.Module:
@@ -178,6 +186,8 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> nn.Module:
                 f"{path} needs the {part} {arguments[part]!r}, and code named by a file is not "
                 f"loaded: pass {part}= yourself"
             )
+    if foreign := sorted(set(card.arguments) - ARGUMENTS):
+        raise WeightsError(f"{path} names arguments that no network has: {', '.join(foreign)}")
     model = create_model(card.model, **arguments)
     load_weights(model, path)
     return model.eval()
@@ -194,7 +204,7 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     if CARD_KEY not in metadata:
         raise WeightsError(f"{path} does not describe its model; build one and use load_weights")
     try:
-        values: dict[str, Any] = json.loads(metadata[CARD_KEY])
+        values: dict[str, Any] = dict(json.loads(metadata[CARD_KEY]))
         values.update({k: tuple(v) for k, v in values.items() if isinstance(v, list)})
         return Card(**values)
     except (TypeError, ValueError) as error:
@@ -217,7 +227,7 @@ def _read(path: Path, ema: bool) -> dict[str, Tensor]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, str(error))) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise DataError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
     return _unwrap(checkpoint, path, ema)
 

@@ -87,11 +87,21 @@ class Spikformer(nn.Module):
         drop_path_rate: float = 0.0,
         init: str = "conv",
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name in _ARGUMENTS}
+        arguments = {name: value for name, value in locals().items() if name in ARGUMENTS}
         super().__init__()
-        for name, value in (("depth", depth), ("dim", dim), ("heads", heads), ("steps", steps)):
+        for name, value in (
+            ("depth", depth),
+            ("dim", dim),
+            ("heads", heads),
+            ("steps", steps),
+            ("in_chans", in_chans),
+        ):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
+        if num_classes < 0:
+            raise ConfigError(f"num_classes must be at least 0, got {num_classes}")
+        if mlp_ratio <= 0:
+            raise ConfigError(f"mlp_ratio must be positive, got {mlp_ratio}")
         if init not in INITS:
             raise ConfigError(f"init must be one of {', '.join(INITS)}, got {init!r}")
         self.arguments: dict[str, Any] = arguments
@@ -120,7 +130,7 @@ class Spikformer(nn.Module):
                 dim,
                 mlp_ratio=mlp_ratio,
                 neuron=build_neuron,
-                drop_path=drop_path_rate * block / max(depth - 1, 1),
+                drop_path=drop_path_rate * (block / (depth - 1) if depth > 1 else 1),
             )
             for block in range(depth)
         )
@@ -265,7 +275,7 @@ class Spikformer(nn.Module):
         return {"stem": r"^stem|^position", "blocks": r"^blocks\.(\d+)"}
 
 
-_ARGUMENTS = frozenset(inspect.signature(Spikformer).parameters)
+ARGUMENTS = frozenset(inspect.signature(Spikformer).parameters)
 
 
 def _initialise(model: Spikformer, init: str) -> None:
@@ -342,13 +352,15 @@ _DVS: dict[str, Any] = {"in_chans": 2, "num_classes": 10, "steps": 10, "scale": 
 def _create(name: str, pretrained: bool, overrides: dict[str, Any], **arguments: Any) -> nn.Module:
     if pretrained:
         raise ConfigError(f"no pretrained weights are published for {name} yet")
-    depth = (arguments | overrides)["depth"]
+    arguments |= overrides
+    stages = len(arguments.get("pools", (True,) * 4))
+    last = stages - 2 + arguments["depth"]
     return build_model_with_cfg(
         Spikformer,
         name,
         pretrained,
-        feature_cfg={"out_indices": (0, 1, 2, 2 + depth), "feature_cls": "getter"},
-        **(arguments | overrides),
+        feature_cfg={"out_indices": (*range(stages - 1), last), "feature_cls": "getter"},
+        **arguments,
     )
 
 

@@ -102,7 +102,8 @@ class FloatAttention(nn.Module):
 
     V is in spike form, or real. What the paper leaves open is our choice: each map is followed by
     the same neuron and projection as SSA, unbounded maps are scaled by $s$ as SSA is, and the
-    slope of the leaky rectifier is PyTorch's 0.01.
+    slope of the leaky rectifier is PyTorch's 0.01. Mind that a softmax over tokens whose values all
+    fire gives exactly 1, and so a potential exactly on the threshold of 0.5: there rounding decides.
 
     Args:
         attention_map: $(Q_F, K_F, s) \mapsto A$, all [..., N, d] to [..., N, N].
