@@ -36,6 +36,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/operations.py
+	$(BIN)/python benchmarks/digits.py
 
 clean:
 	rm -rf .venv .inductor dist build

@@ -1,8 +1,9 @@
 """Does the operation `lif` cost more than plain PyTorch, eager and under the compiler?
 
 Four blocks of 1 x 1 convolution, batch norm and LIF, in bfloat16 autocast. The competitors are our
-layer and the same mathematics written out in plain PyTorch, whose gradient autograd derives. Spikes
-must be equal before anything is timed; then all run in turn, and medians are compared.
+layer and the same mathematics written out in plain PyTorch, whose gradient autograd derives. Before
+anything is timed, spikes and gradients are compared (`check` says how closely); then all run in turn,
+and medians are compared.
 
     python benchmarks/operations.py [--batch 32] [--width 384] [--rounds 15]
 """
@@ -103,19 +104,25 @@ def medians(contenders: dict[str, Callable[[], Tensor]], rounds: int) -> dict[st
 
 
 def check(networks: dict[str, nn.Module], compiled: bool, spikes: Tensor) -> None:
-    """Stop when spikes differ: eager in bfloat16, compiled in float32.
+    """Stop when spikes differ, or gradients: eager in bfloat16, compiled in float32.
 
-    Two compiled graphs keep different intermediates in bfloat16, and so round apart; in float32
-    few potentials lie within the rounding of the threshold.
+    Eager spikes must be equal. Two compiled graphs keep different intermediates, and so round
+    apart: there 1 spike in 10,000 may differ. Gradients pass through four norms, and are compared
+    by their direction.
     """
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=not compiled):
-        outputs = [
-            (torch.compile(network) if compiled else network)(spikes)
-            for network in (copy.deepcopy(n) for n in networks.values())
-        ]
+    outputs, gradients = [], []
+    for network in (copy.deepcopy(n) for n in networks.values()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=not compiled):
+            out = (torch.compile(network) if compiled else network)(spikes)
+        outputs.append(out.detach())
+        out.float().square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]).double())
     flipped = (outputs[0] != outputs[1]).float().mean().item()
-    if flipped > (1e-4 if compiled else 0):
-        raise SystemExit(f"{flipped:.2%} of the spikes differ; nothing is timed")
+    cosine = torch.cosine_similarity(*gradients, dim=0).item()
+    if flipped > (1e-4 if compiled else 0) or cosine < 0.999:
+        raise SystemExit(
+            f"{flipped:.2%} of the spikes differ, gradients have cosine {cosine}; nothing is timed"
+        )
 
 
 def main(setting: Setting) -> None:

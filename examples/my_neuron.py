@@ -33,11 +33,12 @@ class ConstantLeak(nn.Module):
         self.leak = leak
 
     def forward(self, current: Tensor) -> Tensor:
-        v = torch.zeros_like(current[0])
+        wide = torch.promote_types(current.dtype, torch.float32)  # potentials deserve 24 bits
+        v = torch.zeros_like(current[0], dtype=wide)
         spikes = []
         for x in current:
-            u = torch.relu(v - self.leak) + x / 2
+            u = torch.relu(v - self.leak) + x.to(wide) / 2
             s = Step.apply(u - self.threshold)
             v = u * (1 - s.detach())
-            spikes.append(s)
+            spikes.append(s.to(current.dtype))
         return torch.stack(spikes)

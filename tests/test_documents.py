@@ -55,3 +55,16 @@ def test_version_and_changelog_agree():
     newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert newest[1] == spikformer.__version__
     assert f"version: {newest[1]}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_no_placeholder_is_left():
+    texts = [*DOCUMENTS, *(ROOT / "src" / "spikformer" / "recipes").glob("*.py")]
+    for path in texts:
+        assert not re.search(r"\b(TODO|TBD|TIME|RESULT(_ROW)?)\b", path.read_text()), path
+
+
+def test_every_result_named_in_the_readme_is_kept():
+    rows = re.findall(r"\]\((benchmarks/results/[^)]+)\)", DOCUMENTS[0].read_text())
+    assert rows
+    for row in rows:
+        assert (ROOT / row).is_file()

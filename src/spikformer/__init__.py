@@ -12,6 +12,7 @@ _HOMES = {
     "Recipe": "training.recipe",
     "Run": "training.run",
     "Spikformer": "models",
+    "WeightsReport": "models",
     "create_model": "models",
     "evaluate": "training.evaluation",
     "find_recipe": "recipes",

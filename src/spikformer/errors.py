@@ -3,7 +3,8 @@
 SpikformerError
 ├── ConfigError      a value that breaks a rule, or a name nobody knows   (also a ValueError)
 ├── WeightsError     a checkpoint that does not fit, or is not trusted    (also a ValueError)
-└── DataError        a file or a data set that is missing or damaged     (also an OSError)
+├── DataError        a file or a data set that is missing or damaged     (also an OSError)
+└── NotFiniteError   training whose loss became infinite or no number
 
 The command line prints any of them as one sentence and exits with 2; everything else is a bug.
 """
@@ -26,6 +27,10 @@ class WeightsError(SpikformerError, ValueError):
 
 class DataError(SpikformerError, OSError):
     """A file or a data set is missing or damaged."""
+
+
+class NotFiniteError(SpikformerError):
+    """The loss became infinite or no number."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

@@ -136,7 +136,7 @@ def test_damaged_files_and_absent_devices_are_one_sentence(capsys, run, tmp_path
     assert "is damaged or no safetensors" in fails(
         capsys, "evaluate", str(tmp_path / "bad.safetensors")
     )
-    assert "device 'abacus' cannot be used here" in fails(
+    assert "device 'abacus' does not exist here; there is cpu" in fails(
         capsys, "evaluate", str(run), "--device", "abacus"
     )
     assert "not empty" in fails(capsys, "train", "digits", "--run", str(run))

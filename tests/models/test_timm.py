@@ -204,3 +204,27 @@ def test_averaged_weights_follow_the_model():
     model.head.bias.data += 1
     average.update(model)
     torch.testing.assert_close(average.module.head.bias, before + 0.5)
+
+
+def test_what_timms_training_script_passes_is_taken_when_it_is_true():
+    model = timm.create_model("spikformer_2_64_patch4", drop_rate=0.0, global_pool="avg")
+    assert model.num_classes == 10
+    with pytest.raises(ConfigError, match="drop_rate must be 0"):
+        timm.create_model("spikformer_2_64_patch4", drop_rate=0.1)
+    with pytest.raises(ConfigError, match="global_pool must be 'avg'"):
+        timm.create_model("spikformer_2_64_patch4", global_pool="max")
+
+
+def test_features_leave_out_the_blocks_nobody_asked_for():
+    whole = timm.create_model("spikformer_4_384_patch4").eval()
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 32, 32)
+    for wanted, blocks in (((0,), 0), ((2, 3), 1), ((-1,), 4)):
+        features = timm.create_model(
+            "spikformer_4_384_patch4", features_only=True, out_indices=wanted
+        ).eval()
+        assert len(features.model.blocks) == blocks
+        features.model.load_state_dict(whole.state_dict(), strict=False)
+        _, expected = whole.forward_intermediates(images, indices=list(wanted))
+        for one, other in zip(features(images), expected, strict=True):
+            assert torch.equal(one, other)

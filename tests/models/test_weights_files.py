@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from spikformer import Card, create_model, load_model, load_weights, read_card, save_weights
+from spikformer import (
+    Card,
+    Spikformer,
+    create_model,
+    load_model,
+    load_weights,
+    read_card,
+    save_weights,
+)
 from spikformer._files import replacing
 from spikformer.errors import DataError, SpikformerError, WeightsError
 
@@ -105,16 +113,82 @@ def test_a_part_that_a_card_cannot_name_is_refused(tmp_path):
         save_weights(model, tmp_path / "weights.safetensors", card=Card(NAME, model.arguments))
 
 
-def test_without_a_card_only_the_weights_come_back(tmp_path):
+def test_without_a_card_the_file_says_what_the_network_knows(tmp_path):
     path = tmp_path / "weights.safetensors"
-    model = network()
+    model = network().eval()
     save_weights(model, path)
+    images = torch.rand(2, model.in_chans, 8, 8)
+    assert torch.equal(load_model(path)(images), model(images))
+    named = create_model("spikformer_2_256_gesture", qk_pool=None)
+    save_weights(named, path)
+    card = read_card(path)
+    assert (card.model, card.input_size) == ("spikformer_2_256_gesture", (2, 128, 128))
+    assert load_model(path).arguments == named.arguments
+
+
+def test_a_file_of_others_describes_no_model(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(network().state_dict(), path)
     with pytest.raises(WeightsError, match="does not describe its model; build one and use load_w"):
         load_model(path)
-    again = network()
+    (tmp_path / "authors.pth").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="does not describe its model"):
+        read_card(tmp_path / "authors.pth")
+
+
+def test_a_card_goes_with_our_layout_alone(tmp_path):
+    with pytest.raises(WeightsError, match="a card goes with layout 'native' alone"):
+        save_weights(ours(), tmp_path / "a.pth", layout="imagenet", card=Card("spikformer_8_384"))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_wrappers_names_are_taken_off_wherever_the_state_comes_from(tmp_path, prefix):
+    model, again = network(), network()
     again.head.bias.data += 1
-    load_weights(again, path)
+    state = {prefix + key: value for key, value in model.state_dict().items()}
+    load_weights(again, state)
     assert torch.equal(again.head.bias, model.head.bias)
+    again.head.bias.data += 1
+    save_file(state, tmp_path / "w.safetensors")
+    load_weights(again, tmp_path / "w.safetensors")
+    assert torch.equal(again.head.bias, model.head.bias)
+
+
+def test_a_wrapped_network_saves_and_loads_as_itself(tmp_path):
+    model, again = network(), network()
+    again.head.bias.data += 1
+    wrapped = torch.nn.Module()
+    wrapped.module = model
+    save_weights(wrapped, tmp_path / "w.safetensors")
+    around = torch.nn.Module()
+    around.module = again
+    load_weights(around, tmp_path / "w.safetensors")
+    assert torch.equal(again.head.bias, model.head.bias)
+
+
+def test_averaged_weights_are_asked_of_a_checkpoint_alone(tmp_path):
+    model = network()
+    with pytest.raises(WeightsError, match="ema=True needs a checkpoint"):
+        load_weights(model, model.state_dict(), ema=True)
+    save_weights(model, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="ema=True needs a checkpoint"):
+        load_weights(model, tmp_path / "w.safetensors", ema=True)
+
+
+def test_a_network_that_a_layouts_file_would_run_otherwise_is_reported(tmp_path):
+    other = Spikformer(1, 16, 2, scale=0.5, neuron="if", qkv_bias=True)
+    report = save_weights(other, tmp_path / "w.pth", layout="cifar10")
+    assert {line.split()[0] for line in report.differs} == {"pools", "scale", "neuron"}
+    assert load_weights(other, tmp_path / "w.pth").differs == report.differs
+    same = create_model("spikformer_2_384_patch4")
+    assert save_weights(same, tmp_path / "w.pth", layout="cifar10").differs == ()
+
+
+def test_weights_are_as_readable_as_other_new_files(tmp_path):
+    save_weights(network(), tmp_path / "w.safetensors")
+    (tmp_path / "other").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
 
 
 def test_tensors_in_any_order_of_memory_are_written(tmp_path):

@@ -73,7 +73,7 @@ def one_of_two(rank, folder):
     if rank == 0:  # alone: any wait for the other process would never end
         results["eval"] = prepare(norm()).eval()(batch())
         alone = prepare(norm())
-        share_statistics(alone, None)
+        share_statistics(alone, share=False)
         results["own again"] = alone(batch())
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()

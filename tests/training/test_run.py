@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from spikformer import load_model, read_card
-from spikformer.errors import ConfigError, DataError
-from spikformer.training.callbacks import NotFiniteError, read_curve
+from spikformer.errors import ConfigError, DataError, NotFiniteError
+from spikformer.training.callbacks import read_curve
 from spikformer.training.fit import train
 from spikformer.training.run import Run
 

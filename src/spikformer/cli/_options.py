@@ -13,7 +13,7 @@ from rich.table import Table
 
 from spikformer.errors import ConfigError
 
-console = Console(soft_wrap=True, highlight=False, width=200)
+console = Console(soft_wrap=True, highlight=False, markup=False, width=200)
 """Where commands print what was asked for; wide, because a cut cell is worse than a wrapped line."""
 
 
@@ -33,6 +33,11 @@ def run(command: str, function: Callable[..., Any], arguments: Sequence[str]) ->
             return
         raise ConfigError(f"{_sentence(said.getvalue())} ({prog} --help says more)") from stop
     call()
+
+
+def chosen(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def plain_table(*columns: str) -> Table:
@@ -61,6 +66,8 @@ def _sentence(box: str) -> str:
         del sections[0]
     first, *others = sections
     message = " ".join(first).replace("Unrecognized options", "unknown option")
+    if message.startswith("Missing from"):  # then come its kind and its help
+        return f"{message.split(':', 1)[1].replace('(required)', '').strip()} is missing"
     if others and others[0][:1] == ["Perhaps"]:
         near = dict.fromkeys(word for word in others[0] if word.startswith("--"))
         return f"{message}; did you mean {' or '.join(near)}?"

@@ -27,7 +27,7 @@ def doctor_command(root: Path | None = None) -> None:
         ("operations", _operations()),
         ("data", found(root)),
     ):
-        console.print(f"[bold]{title}[/bold]")
+        console.print(title, style="bold")
         console.print(table)
 
 

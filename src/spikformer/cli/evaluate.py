@@ -3,13 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from spikformer._files import replacing
-from spikformer.cli._options import console, plain_table, run
+from spikformer.cli._options import chosen, console, plain_table, run
 from spikformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spikformer.training.evaluation import Evaluation
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,9 +24,11 @@ def evaluate_command(
     data: str | None = None,
     root: Path | None = None,
     split: Literal["train", "validation", "test"] = "test",
-    json: Path | None = None,
+    out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     figure: Path | None = None,
     device: str = "cpu",
+    neuron: str | None = None,
+    attention: str | None = None,
 ) -> None:
     """Accuracy, by class and by step, and firing rates; in float32.
 
@@ -32,37 +37,43 @@ def evaluate_command(
         data: Data set; by default the one that the weights were trained on.
         root: Folder with the data set's official files.
         split: Which part of it.
-        json: Where to write all of it; a run's own folder by default.
+        out: Where to write all of it; a run's own folder by default.
         figure: Where to draw some predictions: .png, .svg or .pdf.
         device: Where to compute: cpu, cuda, mps.
+        neuron: The neuron that the weights were trained with, when it is your own: file.py:Class.
+        attention: The attention, likewise.
     """
-    from spikformer.training.evaluation import Evaluation, evaluate
+    from spikformer.training.evaluation import evaluate
 
-    found: Evaluation = evaluate(source, data=data, root=root, split=split, device=device)
-    if json is None and source.is_dir():
-        json = source / f"evaluation-{split}.json"
-    _print(found)
-    if json is not None:
-        _write(found.to_dict(), json)
-        console.print(f"written: {json}")
+    own = chosen(neuron=neuron, attention=attention)
     if figure is not None:
-        try:
-            from spikformer.report.predictions import draw_predictions
+        _check_figure(figure)
+    found = evaluate(source, data=data, root=root, split=split, device=device, **own)
+    _print(found)
+    if out is None and source.is_dir():
+        out = source / f"evaluation-{split}.json"
+    if out is not None:
+        with replacing(out) as partial:
+            partial.write_text(json.dumps(found.to_dict(), indent=2) + "\n")
+        console.print(f"written: {out}")
+    if figure is not None:
+        from spikformer.report.predictions import draw_predictions
 
-            draw_predictions(source, figure, data=data, root=root, split=split)
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"figures need {error.name}: pip install 'spikformer[report]'"
-            ) from error
+        draw_predictions(source, figure, data=data, root=root, split=split, **own)
         console.print(f"drawn: {figure}")
 
 
-def _write(values: dict, path: Path) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(values, indent=2) + "\n")
+def _check_figure(path: Path) -> None:
+    from importlib.util import find_spec
+
+    from spikformer.report.predictions import check_figure
+
+    check_figure(path)
+    if find_spec("matplotlib") is None:
+        raise ConfigError("figures need matplotlib: pip install 'spikformer[report]'")
 
 
-def _print(found) -> None:
+def _print(found: "Evaluation") -> None:
     top5 = "" if found.top5 is None else f", top-5 {found.top5:.2%}"
     console.print(
         f"{found.data} {found.split}, {found.samples} images: top-1 {found.top1:.2%}{top5}"

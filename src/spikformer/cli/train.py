@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> None:
         run("train", resume_command, arguments)
         return
     name, *rest = arguments
+    if any(word.startswith("--resume") for word in rest):
+        raise ConfigError("--resume takes no recipe, the run has its own: train --resume RUN")
     chosen = find_recipe(name)
 
     def command(

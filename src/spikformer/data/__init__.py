@@ -10,7 +10,7 @@ from typing import Protocol
 
 from spikformer.data import digits
 from spikformer.data._dataset import DataSet, Split
-from spikformer.errors import unknown_name
+from spikformer.errors import DataError, unknown_name
 
 __all__ = ["DATASETS", "DataSet", "Split", "load_data"]
 
@@ -40,4 +40,6 @@ def load_data(name: str, root: Path | None = None, split_seed: int = 0) -> DataS
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
+    if root is not None and not root.is_dir():
+        raise DataError(f"there is no folder {str(root)!r}")
     return DATASETS[name].load(root, split_seed)

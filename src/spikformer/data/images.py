@@ -22,7 +22,7 @@ RESAMPLING = {
 def read_image(
     path: Path, size: tuple[int, int, int], interpolation: str = "bilinear"
 ) -> UInt8[Tensor, "C H W"]:
-    """Read an image: upright by its EXIF tag, transparency on black, sixteen bits to eight.
+    """Read an image: upright by its EXIF tag, transparency on black, more bits to eight.
 
     The shorter side is brought to size, the middle of the longer one is kept.
 
@@ -55,10 +55,18 @@ def read_image(
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    if not image.mode.startswith("I"):
+    """Integers of 16 or 32 bits and floats as bytes; the largest value tells what white is."""
+    if not image.mode.startswith(("I", "F")):
         return image
-    values = np.asarray(image).astype(np.int64)
-    return Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    values = np.asarray(image).astype(np.float64)
+    largest = values.max(initial=0)
+    whites = (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    white = (
+        65535 if image.mode.startswith("I;16") else next((w for w in whites if largest <= w), None)
+    )
+    if white is None or values.min(initial=0) < 0 or not np.isfinite(largest):
+        raise ValueError(f"its values do not lie between 0 and {whites[-1]}")
+    return Image.fromarray((values * (255 / white)).round().astype(np.uint8))
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -7,14 +7,23 @@ Each is a PyTorch operation `torch.ops.spikformer.<name>` with a gradient. The c
 reference and fuses it with what surrounds it; `torch.export` keeps it as one node.
 """
 
-from spikformer.kernels._declare import backends
+from spikformer.kernels._declare import accumulator, backends
 from spikformer.kernels.if_ import if_
 from spikformer.kernels.lif import lif
 from spikformer.kernels.membrane import check_firing
 from spikformer.kernels.plif import plif
 from spikformer.kernels.spike_attention import spike_attention
 
-__all__ = ["OPERATIONS", "backends", "check_firing", "if_", "lif", "plif", "spike_attention"]
+__all__ = [
+    "OPERATIONS",
+    "accumulator",
+    "backends",
+    "check_firing",
+    "if_",
+    "lif",
+    "plif",
+    "spike_attention",
+]
 
 OPERATIONS = ("if_", "lif", "plif", "spike_attention")
 """Names under `torch.ops.spikformer`; each has a twin whose name ends in `_backward`."""

@@ -96,7 +96,7 @@ def backends(name: str) -> Backends:
     native = torch.cuda.is_available() and torch._C._dispatch_has_kernel_for_dispatch_key(
         overload.name(), "CUDA"
     )
-    eager = "CUDA kernel" if native else "PyTorch, step by step"
+    eager = "CUDA kernel" if native else "PyTorch"
     compiled = "inlined and fused (Inductor)" if inlined else "as eager"
     why = "no hand-written kernel is registered" if not native else "a GPU is there"
     if shutil.which(os.environ.get("CXX", "g++")) is None and not torch.cuda.is_available():

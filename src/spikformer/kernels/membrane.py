@@ -8,14 +8,17 @@ $\Theta(0) = 1$. The first step starts from `v0`, or at rest. Spikes have the ty
 potentials that of `accumulator`.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spikformer.errors import ConfigError
-from spikformer.kernels._declare import accumulator
+from spikformer.kernels._declare import accumulator, declare, differentiate
 from spikformer.kernels.surrogate import DERIVATIVES, steepness
 
 Charge = Callable[[Tensor, Tensor], Tensor]
@@ -69,12 +72,15 @@ def check_firing(
     surrogate: str,
     alpha: float | None,
 ) -> Firing:
-    """The options as `Firing`, `alpha=None` replaced by the surrogate's usual one.
+    """The arguments as `Firing`, where each is explained; `alpha=None` takes the usual one.
 
     Raises:
-        ConfigError: for an unknown surrogate, or a `v_reset` that is not below the threshold.
+        ConfigError: for an unknown surrogate, a threshold that is no finite number, or a `v_reset`
+            that is not below it.
     """
-    if v_reset is not None and v_reset >= threshold:
+    if not math.isfinite(threshold):
+        raise ConfigError(f"threshold must be a finite number, got {threshold}")
+    if v_reset is not None and not v_reset < threshold:
         raise ConfigError(f"v_reset must be below the threshold {threshold}, got {v_reset}")
     return Firing(threshold, v_reset, detach_reset, surrogate, steepness(surrogate, alpha))
 
@@ -176,6 +182,41 @@ def adjoint(
         grad_v = leak(grad_u)
         grads.append(grad_u)
     return grads[::-1], grad_v
+
+
+def declare_neuron(name: str, reference: ModuleType, *, schema: str, tensors: int) -> None:
+    """Declare `spikformer::<name>` and its backward operation.
+
+    Args:
+        reference: Module with `forward` and `backward`; the latter returns one gradient a tensor.
+        schema: The arguments before those of `FIRING_SCHEMA`: `Tensor current`, parameters that
+            are tensors, `Tensor? v0=None`, parameters that are not.
+        tensors: How many of them are tensors.
+    """
+
+    def fake_backward(_grad_spikes: Tensor, _grad_v: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+        grad_current, grad_v0 = fake(inputs[0])
+        parameters = inputs[1 : tensors - 1]
+        return grad_current, *(torch.empty_like(p) for p in parameters), grad_v0
+
+    gradients = ", ".join(["Tensor"] * tensors)
+    differentiate(
+        declare(
+            name,
+            f"({schema}, {FIRING_SCHEMA}) -> (Tensor, Tensor)",
+            eager=partial(reference.forward, unroll=forward_eager),
+            reference=reference.forward,
+            fake=lambda current, *_: fake(current),
+        ),
+        declare(
+            f"{name.rstrip('_')}_backward",
+            f"(Tensor grad_spikes, Tensor grad_v, {schema}, {FIRING_SCHEMA}) -> ({gradients})",
+            eager=reference.backward,
+            reference=reference.backward,
+            fake=fake_backward,
+        ),
+        tensors=tensors,
+    )
 
 
 def stack_like(steps: Sequence[Tensor], current: Tensor) -> Tensor:

@@ -1,18 +1,12 @@
 """Spiking transformers by name. Importing this registers them with timm.
 
-To add an architecture, write its file beside `spikformer.py` and name it in `ARCHITECTURES`.
+To add an architecture, write its file beside `spikformer.py`, import it here and name it in
+`ARCHITECTURES`.
 """
 
-from spikformer.models import spikformer
-from spikformer.models._registry import create_model, list_models
-from spikformer.models._weights import (
-    Card,
-    WeightsReport,
-    load_model,
-    load_weights,
-    read_card,
-    save_weights,
-)
+from spikformer.models._card import Card, read_card
+from spikformer.models._registry import ARCHITECTURES, create_model, list_models
+from spikformer.models._weights import WeightsReport, load_model, load_weights, save_weights
 from spikformer.models.spikformer import Spikformer
 
 __all__ = [
@@ -27,6 +21,3 @@ __all__ = [
     "read_card",
     "save_weights",
 ]
-
-ARCHITECTURES = (spikformer,)
-"""The modules that register models."""

@@ -30,6 +30,8 @@ class Layout:
         first_stem: Whether stem stages are `block1_conv`, not `proj_conv`.
         dead_position: Whether there is a position embedding that nothing reads.
         dead_norm: Whether there is a final norm that nothing runs.
+        scale: What its attention is scaled by.
+        pools: Which stages of its stem pool.
     """
 
     name: str
@@ -41,17 +43,38 @@ class Layout:
     first_stem: bool = False
     dead_position: bool = False
     dead_norm: bool = False
+    scale: float = 0.125
+    pools: tuple[bool, ...] = (True, True, True, True)
+
+    def fixed(self) -> dict[str, object]:
+        """Arguments of `Spikformer` that the authors' file leaves no choice of."""
+        return {
+            "pools": self.pools,
+            "scale": self.scale,
+            "learnable_scale": False,
+            "qk_pool": None,
+            "neuron": "lif",
+            "attention": "ssa",
+        }
 
 
+PATCH4 = (False, False, True, True)
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        Layout("cifar10", "cifar10/model.py", "linear", 2, 2, qkv_bias=True),
+        Layout("cifar10", "cifar10/model.py", "linear", 2, 2, qkv_bias=True, pools=PATCH4),
         Layout("imagenet", "imagenet/model.py", "conv", 3, 4),
         Layout(
-            "cifar10dvs", "cifar10dvs/model.py", "conv", 3, 3, dead_position=True, dead_norm=True
+            "cifar10dvs",
+            "cifar10dvs/model.py",
+            "conv",
+            3,
+            3,
+            dead_position=True,
+            dead_norm=True,
+            scale=0.25,
         ),
-        Layout("cifar10_first", "model.py at 09168c3", "conv", 3, 4, first_stem=True),
+        Layout("cifar10_first", "model.py at 09168c3", "conv", 3, 4, first_stem=True, pools=PATCH4),
     )
 }
 NATIVE = "native"
@@ -69,6 +92,11 @@ class Entry:
 
 
 def find_layout(name: str) -> Layout:
+    """A layout by name.
+
+    Raises:
+        ConfigError: for an unknown one.
+    """
     if name not in LAYOUTS:
         raise unknown_name("layout", name, [NATIVE, *LAYOUTS])
     return LAYOUTS[name]
@@ -233,6 +261,7 @@ def _foreign_shape(shape: tuple[int, ...], dims: int) -> tuple[int, ...]:
 
 
 def complain(problem: str, keys: list[str]) -> None:
+    """Raise a WeightsError that names the first of `keys`; nothing when there are none."""
     if keys:
         shown = ", ".join(sorted(keys)[:5]) + (", ..." if len(keys) > 5 else "")
         raise WeightsError(f"{len(keys)} entries are {problem}: {shown}")

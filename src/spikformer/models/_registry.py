@@ -7,12 +7,14 @@ from torch import nn
 
 from spikformer.errors import ConfigError, unknown_name
 
-PREFIX = "spikformer_"
+ARCHITECTURES = ("spikformer",)
+"""The files beside this one that register models."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of our models that match `pattern`, with timm's wildcards: `*patch4`."""
-    return [name for name in timm.list_models(pattern) if name.startswith(PREFIX)]
+    names = (timm.list_models(pattern, module=file) for file in ARCHITECTURES)
+    return [name for found in names for name in found]
 
 
 def create_model(name: str, **arguments: Any) -> nn.Module:

@@ -1,28 +1,34 @@
 """Weights on disk: safetensors that describe themselves, and the authors' checkpoints."""
 
 import argparse
-import json
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from spikformer._files import replacing
 from spikformer.errors import DataError, WeightsError
 from spikformer.models import _layouts
-from spikformer.models._layouts import NATIVE
+from spikformer.models._card import (
+    CARD_KEY,
+    Card,
+    exists,
+    open_safetensors,
+    plain_card,
+    read_card,
+    to_json,
+)
+from spikformer.models._layouts import NATIVE, Layout, State
 from spikformer.models._registry import create_model
-from spikformer.models.spikformer import ARGUMENTS
+from spikformer.models.spikformer import ARGUMENTS, Spikformer
 
-CARD_KEY = "spikformer"
 PICKLES = (".pth", ".pt", ".tar", ".bin")
 WRAPPERS = ("module.", "_orig_mod.")
 NUMPY_SCALAR = np.float64(0).__reduce__()[0]
@@ -48,37 +54,14 @@ class WeightsReport:
         dead: Entries of the file that no forward pass reads: dropped, or written as their
             constructor leaves them.
         missing: Entries that one side does not have: biases in front of a norm, set to 0.
+        differs: Arguments of this network that the layout's own file fixes to something else: with
+            these weights that file computes another function.
     """
 
     layout: str
     dead: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a file of weights says of itself.
-
-    Args:
-        model: A name for `create_model`, and the `arguments` that make this one.
-        classes: Names of the classes, in the order of the logits.
-        mean: Subtracted from pixels in [0, 1], one number a channel.
-        std: What the difference is divided by.
-        input_size: C, H, W.
-        interpolation: How images were brought to that size.
-        split: Name of the split it was trained on.
-        facts: Anything else worth keeping: accuracy, seed, recipe.
-    """
-
-    model: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    input_size: tuple[int, int, int] = (3, 32, 32)
-    interpolation: str = "bilinear"
-    split: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
 
 def load_weights(
@@ -101,18 +84,24 @@ def load_weights(
         WeightsError: when keys or shapes do not fit, or the file holds what must not be loaded.
         DataError: when there is no such file, or it is damaged.
     """
-    state = dict(source) if isinstance(source, Mapping) else _read(Path(source), ema)
-    like = model.state_dict()
+    if isinstance(source, Mapping):
+        if ema:
+            raise WeightsError("a state dict holds one set of weights: ema=True needs a checkpoint")
+        state = dict(source)
+    else:
+        state = _read(Path(source), ema)
+    state, network = _without_wrappers(state), _unwrapped(model)
+    like = network.state_dict()
     layout = _layouts.detect(state)
     if layout == NATIVE:
         _check_native(state, like)
-        model.load_state_dict(state)
+        network.load_state_dict(state)
         return WeightsReport(NATIVE)
     found = _layouts.find_layout(layout)
     native, zeroed = _layouts.to_native(state, found, like)
-    model.load_state_dict(native)
-    dead = _layouts.dead_entries(found, like)
-    return WeightsReport(layout, tuple(key for key in state if key in dead), tuple(zeroed))
+    network.load_state_dict(native)
+    dead = tuple(key for key in state if key in _layouts.dead_entries(found, like))
+    return WeightsReport(layout, dead, tuple(zeroed), _differences(network, found))
 
 
 def save_weights(
@@ -129,41 +118,60 @@ def save_weights(
         path: Ends in `.safetensors`; for the authors' layouts also `.pth` or `.pth.tar`, which
             their scripts read.
         layout: `native`, `cifar10`, `imagenet`, `cifar10dvs` or `cifar10_first`.
-        card: What the file is to say of itself; without one, `load_model` cannot read it.
+        card: What the file is to say of itself, for `native`; by default what the model knows.
 
     Raises:
-        WeightsError: when the layout has no place for an entry, or the suffix is unknown.
+        WeightsError: when the layout has no place for an entry, the suffix is unknown, or the card
+            cannot be written.
         ConfigError: for an unknown layout.
     """
-    target = Path(path)
-    state: dict[str, Tensor] = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    report = WeightsReport(layout)
-    if layout != NATIVE:
-        found = _layouts.find_layout(layout)
-        dead = _layouts.dead_entries(found, state)
-        state, filled = _layouts.from_native(state, found)
-        missing = tuple(key for key in filled if key not in dead)
-        report = WeightsReport(layout, tuple(dead), missing)
-    if target.suffix in PICKLES and layout != NATIVE:
-        with replacing(target) as partial:
-            torch.save({"state_dict": state}, partial)
-    elif target.suffix == ".safetensors":
-        metadata = {"format": "pt", "layout": layout}
-        if card is not None:
-            metadata[CARD_KEY] = _as_json(card)
-        with replacing(target) as partial:
-            save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata)
-    else:
+    target, network = Path(path), _unwrapped(model)
+    if target.suffix != ".safetensors" and (layout == NATIVE or target.suffix not in PICKLES):
         allowed = ".safetensors" if layout == NATIVE else ".safetensors, .pth or .pth.tar"
         raise WeightsError(f"path must end in {allowed} for layout {layout!r}, got {target.name!r}")
-    return report
+    if card is not None and layout != NATIVE:
+        raise WeightsError(f"a card goes with layout {NATIVE!r} alone, got {layout!r}")
+    state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+    if layout == NATIVE:
+        metadata = {"format": "pt", CARD_KEY: to_json(card or plain_card(network))}
+        _write_safetensors(state, target, metadata)
+        return WeightsReport(layout)
+    found = _layouts.find_layout(layout)
+    dead = _layouts.dead_entries(found, state)
+    theirs, filled = _layouts.from_native(state, found)
+    if target.suffix == ".safetensors":
+        _write_safetensors(theirs, target, {"format": "pt", "layout": layout})
+    else:
+        with replacing(target) as partial:
+            torch.save({"state_dict": theirs}, partial)
+    missing = tuple(key for key in filled if key not in dead)
+    return WeightsReport(layout, tuple(dead), missing, _differences(network, found))
 
 
-def _as_json(card: Card) -> str:
-    unnamed = [name for name, value in card.arguments.items() if callable(value)]
-    if unnamed:
-        raise WeightsError(f"a card cannot hold code: name the {' and '.join(unnamed)} by a string")
-    return json.dumps(asdict(card))
+def _write_safetensors(state: State, target: Path, metadata: dict[str, str]) -> None:
+    content = save({key: value.contiguous() for key, value in state.items()}, metadata)
+    with replacing(target) as partial:
+        partial.write_bytes(content)  # `save_file` would make it readable to its owner alone
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside `torch.compile` and data-parallel wrappers."""
+    inner = dict(model.named_children())
+    names = [prefix.removesuffix(".") for prefix in WRAPPERS]
+    if len(inner) == 1 and next(iter(inner)) in names:
+        return _unwrapped(next(iter(inner.values())))
+    return model
+
+
+def _differences(network: nn.Module, layout: Layout) -> tuple[str, ...]:
+    if not isinstance(network, Spikformer):
+        return ()
+    found = network.arguments
+    return tuple(
+        f"{name} is {found[name]!r} here, {fixed!r} in {layout.source}"
+        for name, fixed in layout.fixed().items()
+        if found[name] != fixed
+    )
 
 
 def load_model(path: str | os.PathLike[str], **overrides: Any) -> nn.Module:
@@ -176,6 +184,7 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> nn.Module:
 
     Raises:
         WeightsError: when the file has no card, or names code that was not given.
+        ConfigError: when the card names an unknown model, or arguments that break a rule.
         DataError: when there is no such file, or it is damaged.
     """
     card = read_card(path)
@@ -188,63 +197,31 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> nn.Module:
             )
     if foreign := sorted(set(card.arguments) - ARGUMENTS):
         raise WeightsError(f"{path} names arguments that no network has: {', '.join(foreign)}")
-    model = create_model(card.model, **arguments)
+    unnamed = card.model == Spikformer.__name__
+    model = Spikformer(**arguments) if unnamed else create_model(card.model, **arguments)
     load_weights(model, path)
     return model.eval()
 
 
-def read_card(path: str | os.PathLike[str]) -> Card:
-    """What a file of weights says of itself.
-
-    Raises:
-        WeightsError: when it says nothing.
-        DataError: when there is no such file, or it is damaged.
-    """
-    _, metadata = _read_safetensors(Path(path))
-    if CARD_KEY not in metadata:
-        raise WeightsError(f"{path} does not describe its model; build one and use load_weights")
-    try:
-        values: dict[str, Any] = dict(json.loads(metadata[CARD_KEY]))
-        values.update({k: tuple(v) for k, v in values.items() if isinstance(v, list)})
-        return Card(**values)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} describes its model in a way not understood: {error}"
-        ) from error
-
-
 def _read(path: Path, ema: bool) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        state, _ = _read_safetensors(path)
-        return state
+        if ema:
+            raise WeightsError(f"{path} holds one set of weights: ema=True needs a checkpoint")
+        with open_safetensors(path) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 it is no dict
     if path.suffix not in PICKLES:
         raise WeightsError(
             f"weights must be .safetensors, .pth, .pt or .pth.tar, got {path.name!r}"
         )
-    _exists(path)
+    exists(path)
     try:
         with torch.serialization.safe_globals(TRUSTED):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, str(error))) from error
     except Exception as error:  # a damaged pickle may raise anything
-        raise DataError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        raise DataError(f"{path} is damaged or no checkpoint") from error
     return _unwrap(checkpoint, path, ema)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    _exists(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return state, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is damaged or no safetensors file: {error}") from error
-
-
-def _exists(path: Path) -> None:
-    if not path.is_file():
-        raise DataError(f"there is no file {str(path)!r}")
 
 
 def _refusal(path: Path, message: str) -> str:
@@ -252,11 +229,7 @@ def _refusal(path: Path, message: str) -> str:
     if marker in message:
         name = message.split(marker, 1)[1].split()[0]
         return f"{path} wants to run {name}, which is not on the list of what may be loaded"
-    return f"{path} is damaged or no checkpoint: {_first_line(message)}"
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
+    return f"{path} is damaged or no checkpoint"
 
 
 def _unwrap(checkpoint: Any, path: Path, ema: bool) -> dict[str, Tensor]:
@@ -267,7 +240,7 @@ def _unwrap(checkpoint: Any, path: Path, ema: bool) -> dict[str, Tensor]:
             raise WeightsError(f"{path} has no averaged weights (no entry 'state_dict_ema')")
         state = checkpoint if inner is None else inner
         if isinstance(state, Mapping) and all(isinstance(v, Tensor) for v in state.values()):
-            return _without_wrappers(dict(state))
+            return dict(state)
     raise WeightsError(f"{path} holds no state dict (looked for {' or '.join(names)})")
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spikformer.errors import ConfigError
+from spikformer.kernels import accumulator
 from spikformer.nn import (
     ATTENTIONS,
     NEURONS,
@@ -104,7 +105,7 @@ class Spikformer(nn.Module):
             raise ConfigError(f"mlp_ratio must be positive, got {mlp_ratio}")
         if init not in INITS:
             raise ConfigError(f"init must be one of {', '.join(INITS)}, got {init!r}")
-        self.arguments: dict[str, Any] = arguments
+        self.arguments: dict[str, Any] = arguments | {"pools": tuple(map(bool, pools))}
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = self.embed_dim = dim
         self.in_chans = in_chans
@@ -150,11 +151,11 @@ class Spikformer(nn.Module):
 
     def forward_steps(self, images: Float[Tensor, "B *T C H W"]) -> Float[Tensor, "T B K"]:
         """Logits of each step; their mean over time is `forward`."""
-        return self.head(self.forward_features_steps(images).mean(2))
+        return self._classify(_mean(self.forward_features_steps(images), 2))
 
     def forward_features(self, images: Float[Tensor, "B *T C H W"]) -> Float[Tensor, "B N D"]:
-        """Tokens, as the mean over time of their counts."""
-        return self.forward_features_steps(images).mean(0)
+        """Tokens, as the mean over time of their counts; in float32 for half types."""
+        return _mean(self.forward_features_steps(images), 0)
 
     def forward_features_steps(
         self, images: Float[Tensor, "B *T C H W"]
@@ -168,8 +169,8 @@ class Spikformer(nn.Module):
     def forward_head(
         self, features: Float[Tensor, "B N D"], pre_logits: bool = False
     ) -> Float[Tensor, "B _"]:
-        pooled = features.mean(1)
-        return pooled if pre_logits else self.head(pooled)
+        pooled = _mean(features, 1)
+        return pooled if pre_logits else self._classify(pooled)
 
     def forward_intermediates(
         self,
@@ -190,18 +191,37 @@ class Spikformer(nn.Module):
         """
         if output_fmt != "NCHW" or norm:
             raise ConfigError("intermediates come as output_fmt='NCHW' with norm=False alone")
-        wanted, last = feature_take_indices(
-            len(self.feature_info), list(indices) if isinstance(indices, Sequence) else indices
-        )
+        wanted, last = self._entries(indices)
         intermediates, counts = [], x
         for index, counts in enumerate(self._walk(x)):
             if index in wanted:
-                intermediates.append(counts.mean(0))
+                intermediates.append(_mean(counts, 0))
             if index == last and stop_early and intermediates_only:
                 break
         if intermediates_only:
             return intermediates
-        return counts.mean(0).flatten(2).mT, intermediates
+        return _mean(counts, 0).flatten(2).mT, intermediates
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | Sequence[int] = 1,
+        prune_norm: bool = False,  # noqa: ARG002 timm's signature: there is no final norm
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Drop the blocks that no wanted entry of `feature_info` needs, and the head."""
+        wanted, last = self._entries(indices)
+        self.blocks = self.blocks[: max(0, last + 1 - len(self.stem.pools) + 1)]
+        if prune_head:
+            self.reset_classifier(0)
+        return wanted
+
+    def _entries(self, indices: int | Sequence[int] | None) -> tuple[list[int], int]:
+        """Which entries of `feature_info` are wanted, and the last of them."""
+        chosen = list(indices) if isinstance(indices, Sequence) else indices
+        return feature_take_indices(len(self.feature_info), chosen)
+
+    def _classify(self, pooled: Tensor) -> Tensor:
+        return self.head(pooled.to(self.position.conv.weight.dtype))
 
     def _walk(self, images: Tensor) -> Iterator[Tensor]:
         """Counts [T, B, C, H, W] after each entry of `feature_info`."""
@@ -271,11 +291,15 @@ class Spikformer(nn.Module):
         """Nothing by name: timm already spares biases, norms and single numbers."""
         return set()
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:  # noqa: ARG002
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:  # noqa: ARG002 timm's signature
         return {"stem": r"^stem|^position", "blocks": r"^blocks\.(\d+)"}
 
 
 ARGUMENTS = frozenset(inspect.signature(Spikformer).parameters)
+
+
+def _mean(counts: Tensor, axis: int) -> Tensor:
+    return counts.mean(axis, dtype=accumulator(counts.dtype))
 
 
 def _initialise(model: Spikformer, init: str) -> None:
@@ -350,8 +374,17 @@ _DVS: dict[str, Any] = {"in_chans": 2, "num_classes": 10, "steps": 10, "scale": 
 
 
 def _create(name: str, pretrained: bool, overrides: dict[str, Any], **arguments: Any) -> nn.Module:
+    """A model of a named size.
+
+    timm's training script hands `drop_rate` and `global_pool` to every model: what they ask for
+    must be what is there.
+    """
     if pretrained:
         raise ConfigError(f"no pretrained weights are published for {name} yet")
+    if overrides.pop("drop_rate", 0):
+        raise ConfigError("drop_rate must be 0: this network has no dropout, but a drop_path_rate")
+    if overrides.pop("global_pool", None) not in (None, "avg"):
+        raise ConfigError("global_pool must be 'avg': tokens are averaged")
     arguments |= overrides
     stages = len(arguments.get("pools", (True,) * 4))
     last = stages - 2 + arguments["depth"]
@@ -370,7 +403,7 @@ def _create(name: str, pretrained: bool, overrides: dict[str, Any], **arguments:
 
 @register_model
 def spikformer_8_384(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Spikformer-8-384 for ImageNet."""
+    """Spikformer-8-384 for ImageNet. 8 heads are our choice."""
     return _create("spikformer_8_384", pretrained, kwargs, depth=8, dim=384, heads=8)
 
 

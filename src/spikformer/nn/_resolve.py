@@ -40,5 +40,5 @@ def _load(kind: str, source: str) -> Any:
         return load_file(Path(source), kind)
     try:
         return importlib.import_module(source)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, ValueError) as error:
         raise ConfigError(f"{kind}: cannot import {source!r}: {error}") from error

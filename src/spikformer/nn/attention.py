@@ -81,7 +81,7 @@ class SpikingSelfAttention(nn.Module):
             raise ConfigError(f"qk_pool must be odd and positive, got {qk_pool}")
         self.heads = heads
         self.qk_pool = qk_pool
-        self.scale = nn.Parameter(torch.tensor(scale)) if learnable_scale else scale
+        self.scale = nn.Parameter(torch.tensor(float(scale))) if learnable_scale else scale
         self.qkv = SpikingConv(dim, 3 * dim, bias=qkv_bias, neuron=neuron)
         self.neuron = neuron(threshold=ATTENTION_THRESHOLD)
         self.proj = SpikingConv(dim, dim, bias=True, neuron=neuron)
@@ -155,14 +155,17 @@ def softmax_map(q: Tensor, k: Tensor, _scale: float) -> Tensor:
 
 
 def identity_map(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    r"""$QK^\top s$."""
     return q @ k.mT * scale
 
 
 def relu_map(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    r"""$\mathrm{ReLU}(Q)\,\mathrm{ReLU}(K)^\top s$."""
     return F.relu(q) @ F.relu(k).mT * scale
 
 
 def leaky_relu_map(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    r"""The same with a leaky rectifier."""
     return F.leaky_relu(q) @ F.leaky_relu(k).mT * scale
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spikformer.errors import ConfigError
 from spikformer.nn.neurons import NeuronFactory
 
 
@@ -54,7 +55,14 @@ class SpikingConv(nn.Module):
             repeats: $T$, when the one step of a static image is seen $T$ times: it is computed
                 once, and the norm counts it $T$ times.
         """
-        current = self.norm(self.conv(x.flatten(0, 1)), repeats).unflatten(0, (x.shape[0], -1))
+        if repeats > 1 and not isinstance(self.norm, BatchNorm):
+            raise ConfigError(
+                "this norm cannot count a repeated image: share statistics over ranks with "
+                "spikformer.nn.share_statistics, not by converting the norms"
+            )
+        current = self.conv(x.flatten(0, 1))
+        current = self.norm(current, repeats) if repeats > 1 else self.norm(current)
+        current = current.unflatten(0, (x.shape[0], -1))
         if repeats > 1:
             current = current.expand(repeats, *current.shape[1:])
         return self.neuron(current)
@@ -70,6 +78,9 @@ class BatchNorm(nn.BatchNorm2d):
 
     group: dist.ProcessGroup | None = None
     frozen: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "group": None}  # groups can be neither copied nor stored
 
     def forward(
         self, input: Float[Tensor, "TB C H W"], repeats: int = 1
@@ -129,13 +140,27 @@ class _SumOverRanks(torch.autograd.Function):
         return total, None
 
 
-def share_statistics(model: nn.Module, group: dist.ProcessGroup | None) -> None:
-    """Let all norms of a model train on the statistics of every rank in `group` (None: their own).
+def share_statistics(
+    model: nn.Module, group: dist.ProcessGroup | None = None, *, share: bool = True
+) -> None:
+    """Let all norms of a model train on the statistics of every rank.
 
-    The ranks may hold different numbers of samples. `torch.nn.SyncBatchNorm` refuses CPUs.
+    The ranks may hold different numbers of samples. `torch.nn.SyncBatchNorm` refuses CPUs and
+    does not know of repeated images. A copy of the model shares nothing until it is told to.
+
+    Args:
+        group: The ranks; None for all.
+        share: False gives every rank its own statistics again.
+
+    Raises:
+        ConfigError: when there are no ranks.
     """
+    if share and not dist.is_initialized():
+        raise ConfigError(
+            "statistics are shared by ranks, and torch.distributed is not initialised"
+        )
     for norm in _norms(model):
-        norm.group = group
+        norm.group = (group or dist.group.WORLD) if share else None
 
 
 @contextmanager

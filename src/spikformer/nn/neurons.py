@@ -6,7 +6,7 @@ class here that is called with `threshold=` and add it to `NEURONS`; models then
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -82,27 +82,13 @@ class LIF(Neuron):
 
     Args:
         tau: Membrane time constant $\tau$ in steps, at least 1 (then it forgets at once).
+        firing: The arguments of `Neuron`.
     """
 
-    def __init__(
-        self,
-        *,
-        tau: float = 2.0,
-        threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        detach_reset: bool = True,
-        surrogate: str = "sigmoid",
-        alpha: float | None = None,
-    ) -> None:
-        if tau < 1:
+    def __init__(self, *, tau: float = 2.0, **firing: Any) -> None:
+        super().__init__(**firing)
+        if not tau >= 1:
             raise ConfigError(f"tau is a number of steps and must be >= 1, got {tau}")
-        super().__init__(
-            threshold=threshold,
-            v_reset=v_reset,
-            detach_reset=detach_reset,
-            surrogate=surrogate,
-            alpha=alpha,
-        )
         self.tau = tau
 
     def integrate(
@@ -121,27 +107,13 @@ class PLIF(Neuron):
 
     Args:
         tau: Where $\tau$ starts, in steps, above 1.
+        firing: The arguments of `Neuron`.
     """
 
-    def __init__(
-        self,
-        *,
-        tau: float = 2.0,
-        threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        detach_reset: bool = True,
-        surrogate: str = "sigmoid",
-        alpha: float | None = None,
-    ) -> None:
-        if tau <= 1:
+    def __init__(self, *, tau: float = 2.0, **firing: Any) -> None:
+        super().__init__(**firing)
+        if not tau > 1:
             raise ConfigError(f"tau is a number of steps and must be > 1 to learn, got {tau}")
-        super().__init__(
-            threshold=threshold,
-            v_reset=v_reset,
-            detach_reset=detach_reset,
-            surrogate=surrogate,
-            alpha=alpha,
-        )
         self.weight = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
     def integrate(

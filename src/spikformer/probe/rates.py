@@ -1,14 +1,17 @@
 """How often neurons fire."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from spikformer.errors import ConfigError
+
 NEURON = "neuron"
-"""What every layer of ours calls its neuron: the name is how probes find them, whatever the class."""
+"""How the name of every neuron ends, whatever its class: `neuron`, or `value_neuron`."""
 
 
 class FiringRates:
@@ -20,7 +23,7 @@ class FiringRates:
 
     def add(self, layer: str, spikes: Tensor) -> None:
         """Count spikes [T, ...] of a layer, on the device they are on."""
-        counts = spikes.detach().flatten(1).sum(1, dtype=torch.float64)
+        counts = spikes.detach().flatten(1).sum(1, dtype=torch.int64)
         self._spikes[layer] = self._spikes.get(layer, 0) + counts
         self._neurons[layer] = self._neurons.get(layer, 0) + spikes[0].numel()
 
@@ -36,7 +39,13 @@ class FiringRates:
         return {layer: sum(rates) / len(rates) for layer, rates in self.by_step().items()}
 
     def mean(self) -> float:
-        """The rate over all neurons, steps and samples."""
+        """The rate over all neurons, steps and samples.
+
+        Raises:
+            ConfigError: when nothing ran.
+        """
+        if not self._spikes:
+            raise ConfigError("no neuron ran while its rate was watched")
         neurons = sum(len(s) * self._neurons[layer] for layer, s in self._spikes.items())
         return sum(float(s.sum()) for s in self._spikes.values()) / neurons
 
@@ -45,42 +54,34 @@ class FiringRates:
 def firing_rates(model: nn.Module) -> Iterator[FiringRates]:
     """Watch every neuron of a model while the block runs; read the rates after it."""
     rates = FiringRates()
-    hooks = [
-        neuron.register_forward_hook(_counter(rates, layer)) for layer, neuron in _neurons(model)
-    ]
-    try:
+    with _watch(model, rates.add):
         yield rates
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-def _counter(rates: FiringRates, layer: str) -> Any:
-    def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
-        rates.add(layer, spikes)
-
-    return count
-
-
-def spikes_per_step(model: nn.Module, images: Tensor) -> Tensor:
-    """Spikes of the whole network for each step and sample, [T, B]."""
+def spikes_per_step(model: nn.Module, images: Float[Tensor, "B *T C H W"]) -> Int64[Tensor, "T B"]:
+    """Spikes of the whole network for each step and sample."""
     totals: list[Tensor] = []
-
-    def add(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
-        totals.append(spikes.flatten(2).sum(2, dtype=torch.float64))
-
-    hooks = [neuron.register_forward_hook(add) for _, neuron in _neurons(model)]
-    try:
+    with _watch(
+        model, lambda _, spikes: totals.append(spikes.flatten(2).sum(2, dtype=torch.int64))
+    ):
         model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return torch.stack(totals).sum(0)
 
 
-def _neurons(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(layer, its neuron)."""
-    for name, module in model.named_modules():
-        layer, _, leaf = name.rpartition(".")
-        if leaf == NEURON and not isinstance(module, nn.Identity):
-            yield layer, module
+@contextmanager
+def _watch(model: nn.Module, see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Call `see(layer, spikes)` after every neuron."""
+
+    def hook(layer: str) -> Any:
+        return lambda _module, _inputs, spikes: see(layer, spikes)
+
+    hooks = [
+        module.register_forward_hook(hook(name.removesuffix(f".{NEURON}")))
+        for name, module in model.named_modules()
+        if name.endswith(NEURON) and not isinstance(module, nn.Identity)
+    ]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()

@@ -30,7 +30,14 @@ def find_recipe(name: str) -> Recipe:
         module = importlib.import_module(f"spikformer.recipes.{name}")
     else:
         raise unknown_name("recipe", name, RECIPES)
-    made = module.recipe()
+    try:
+        made = module.recipe()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"recipe() of {name} failed with {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(made, Recipe):
         raise ConfigError(f"recipe() of {name} must return a Recipe, got {type(made).__name__}")
     return made

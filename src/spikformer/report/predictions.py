@@ -2,19 +2,33 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from spikformer._files import replacing
-from spikformer.data import load_data
 from spikformer.data.loader import Pixels
 from spikformer.errors import ConfigError
-from spikformer.models import load_model, read_card
+from spikformer.models import load_model
 from spikformer.probe import spikes_per_step
-from spikformer.training.evaluation import find_weights
+from spikformer.training.evaluation import find_subject
+
+if TYPE_CHECKING:
+    from matplotlib.figure import SubFigure
 
 RIGHT, WRONG, SPIKES = "#1a7f37", "#c4342b", "#5b6ee1"
 SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def check_figure(path: Path) -> None:
+    """See that a figure can be written to `path`.
+
+    Raises:
+        ConfigError: for a suffix that is none of `SUFFIXES`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"a figure must end in {', '.join(SUFFIXES)}, got {path.name!r}")
 
 
 def draw_predictions(
@@ -25,6 +39,7 @@ def draw_predictions(
     root: Path | None = None,
     split: str = "test",
     count: int = 10,
+    **overrides: Any,
 ) -> Path:
     """Draw some images of a split, what the network says, and how many spikes it took.
 
@@ -34,26 +49,29 @@ def draw_predictions(
         data: Name of a data set; by default the one that the weights were trained on.
         root: Folder with its official files.
         split: `train`, `validation` or `test`.
-        count: How many images.
+        count: How many images, at least 1.
+        overrides: As in `load_model`: a neuron or attention of your own.
 
     Returns:
         `path`.
 
     Raises:
-        ConfigError: for another suffix.
+        ConfigError: for another suffix or count, and as `evaluate`.
+        DataError: as `evaluate`.
+        WeightsError: as `evaluate`.
     """
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"a figure must end in {', '.join(SUFFIXES)}, got {path.name!r}")
+    check_figure(path)
+    if count < 1:
+        raise ConfigError(f"count must be at least 1, got {count}")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    weights = find_weights(source)
-    card = read_card(weights)
-    found = load_data(data or card.facts["data"], root, card.facts.get("split_seed", 0))
+    subject = find_subject(source, data=data, root=root, split=split)
+    card, found = subject.card, subject.data
     part = found.split(split)
     chosen = _one_of_each(part.labels, count)
     images = Pixels(card.mean, card.std)(part.images[chosen])
-    model = load_model(weights)
+    model = load_model(subject.weights, **overrides)
     with torch.inference_mode():
         shares = model(images).softmax(-1)
         spikes = spikes_per_step(model, images)
@@ -64,7 +82,7 @@ def draw_predictions(
         figure = Figure(figsize=(2 * columns, 3.4 * rows), layout="constrained")
         figure.suptitle(f"{card.model} on {found.name}, {split} split")
         cells = figure.subfigures(rows, columns, squeeze=False).flat
-        ceiling = spikes.max().item() / 1000 * 1.15
+        ceiling = max(spikes.max().item(), 1) / 1000 * 1.15
         for cell, number in zip(cells, range(len(chosen)), strict=False):
             _draw_cell(
                 cell,
@@ -91,7 +109,15 @@ def _one_of_each(labels: torch.Tensor, count: int) -> torch.Tensor:
     return torch.tensor(order[:count])
 
 
-def _draw_cell(cell, image, shares, label, spikes, ceiling, classes) -> None:
+def _draw_cell(
+    cell: "SubFigure",
+    image: Tensor,
+    shares: Tensor,
+    label: int,
+    spikes: list[float],
+    ceiling: float,
+    classes: tuple[str, ...],
+) -> None:
     above, below = cell.subplots(2, 1, height_ratios=[2, 1])
     above.imshow(image.movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=255)
     above.set_axis_off()

@@ -23,13 +23,9 @@ from rich.progress import (
 
 from spikformer._files import replacing
 from spikformer.data.loader import TrainingLoader
-from spikformer.errors import SpikformerError
+from spikformer.errors import NotFiniteError
 
 CURVE_COLUMNS = ("epoch", "lr", "train_loss", "validation_loss", "validation_top1", "seconds")
-
-
-class NotFiniteError(SpikformerError):
-    """The loss became infinite or no number."""
 
 
 class CheckpointFiles(TorchCheckpointIO):

@@ -65,9 +65,12 @@ def find_device(name: str) -> "torch.device":
 
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise ConfigError(
+            f"device {name!r} does not exist here; there is {', '.join(here)}"
+        ) from error
 
 
 def processor() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from spikformer.data import DataSet, load_data
 from spikformer.data.loader import EvaluationLoader, Pixels
@@ -58,6 +59,21 @@ class Evaluation:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated, on what.
+
+    Args:
+        weights: The file.
+        card: What it says of itself.
+        data: The data set that fits it.
+    """
+
+    weights: Path
+    card: Card
+    data: DataSet
+
+
 def evaluate(
     source: str | os.PathLike[str],
     *,
@@ -65,6 +81,7 @@ def evaluate(
     root: Path | None = None,
     split: str = "test",
     device: str = "cpu",
+    **overrides: Any,
 ) -> Evaluation:
     """Evaluate a run's best weights, or a file of weights.
 
@@ -74,27 +91,20 @@ def evaluate(
         root: Folder with its official files.
         split: `train`, `validation` or `test`.
         device: Where to compute.
+        overrides: As in `load_model`: a neuron or attention of your own.
 
     Raises:
-        ConfigError: when the data do not fit the model, a name is unknown, or there is no such
-            device.
+        ConfigError: when the data do not fit the model, were split otherwise, a name is unknown, or
+            there is no such device.
         DataError: when there is no such file or data set.
         WeightsError: when the file does not describe its model.
     """
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
-    weights = find_weights(source)
-    card = read_card(weights)
-    name = data or card.facts.get("data")
-    if name is None:
-        raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
-    found = load_data(name, root, card.facts.get("split_seed", 0))
-    _check_fit(card, found, weights)
-    model = load_model(weights).to(find_device(device))
+    subject = find_subject(source, data=data, root=root, split=split)
+    model = load_model(subject.weights, **overrides).to(find_device(device))
     assert isinstance(model, Spikformer)
     with firing_rates(model) as rates:
-        logits, labels = _all_logits(model, card, found, split, device)
-    return _judge(logits, labels, rates, weights=weights, card=card, data=found, split=split)
+        logits, labels = _all_logits(model, subject, split, device)
+    return _judge(logits, labels, rates, subject, split)
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:
@@ -112,33 +122,59 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
     return best
 
 
-def _check_fit(card: Card, data: DataSet, weights: Path) -> None:
-    if card.input_size != data.input_size or card.classes != data.classes:
+def find_subject(
+    source: str | os.PathLike[str], *, data: str | None, root: Path | None, split: str
+) -> Subject:
+    """Weights, their card, and the data they are to be tried on. Arguments as in `evaluate`.
+
+    Raises:
+        ConfigError: when the data do not fit the model, were split otherwise, or a name is unknown.
+        DataError: when there is no such file or data set.
+        WeightsError: when the file does not describe its model.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    weights = find_weights(source)
+    card = read_card(weights)
+    name = data or card.facts.get("data")
+    if name is None:
+        raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
+    seed = card.facts.get("split_seed", 0)
+    found = load_data(name, root, seed if isinstance(seed, int) else 0)
+    if (card.input_size, card.classes) != (found.input_size, found.classes):
         raise ConfigError(
-            f"{weights} takes {[*card.input_size]} and knows {len(card.classes)} classes; "
-            f"{data.name} has {[*data.input_size]} and {len(data.classes)}"
+            f"{weights} takes {[*card.input_size]} and knows {_some(card.classes)}; "
+            f"{found.name} has {[*found.input_size]} and {_some(found.classes)}"
         )
+    trained_on = card.facts.get("split_hash", found.split_hash)
+    if name == card.facts.get("data") and trained_on != found.split_hash:
+        raise ConfigError(
+            f"{weights} was trained on another split of {name}: its test images may be among those "
+            "it learned"
+        )
+    return Subject(weights, card, found)
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+    return f"{len(classes)} classes ({shown})" if classes else "no classes by name"
 
 
 @torch.inference_mode()
 def _all_logits(
-    model: Spikformer, card: Card, data: DataSet, split: str, device: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    loader = EvaluationLoader(data.split(split), Pixels(card.mean, card.std))
+    model: Spikformer, subject: Subject, split: str, device: str
+) -> tuple[Tensor, Tensor]:
+    """[T, n, K] and [n]."""
+    part = subject.data.split(split)
+    loader = EvaluationLoader(part, Pixels(subject.card.mean, subject.card.std))
     logits = [model.forward_steps(images.to(device)).cpu() for images, _ in loader]
-    return torch.cat(logits, dim=1), data.split(split).labels
+    return torch.cat(logits, dim=1), part.labels
 
 
 def _judge(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    rates: FiringRates,
-    *,
-    weights: Path,
-    card: Card,
-    data: DataSet,
-    split: str,
+    logits: Tensor, labels: Tensor, rates: FiringRates, subject: Subject, split: str
 ) -> Evaluation:
+    data = subject.data
     steps = torch.arange(1, len(logits) + 1)[:, None, None]
     so_far = logits.cumsum(0) / steps
     right = so_far.argmax(-1) == labels
@@ -146,7 +182,7 @@ def _judge(
     if len(data.classes) > 5:
         top5 = _share((so_far[-1].topk(5).indices == labels[:, None]).any(1))
     return Evaluation(
-        weights=str(weights),
+        weights=str(subject.weights),
         data=data.name,
         split=split,
         split_hash=data.split_hash,
@@ -162,10 +198,10 @@ def _judge(
         firing_rate=rates.mean(),
         firing_rates=rates.by_layer(),
         precision="float32",
-        facts=card.facts,
+        facts=subject.card.facts,
         versions=versions(),
     )
 
 
-def _share(right: torch.Tensor) -> float:
+def _share(right: Tensor) -> float:
     return right.double().mean().item()

@@ -36,6 +36,7 @@ ADVICE = (
     ".*Checkpoint directory .* exists.*",
     ".*smaller than the logging interval.*",
     ".*fp16 is not supported on CPU.*",  # refused below
+    ".*dirpath has changed.*",  # a run may be moved before it is resumed
     ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
 )
 """Warnings that tell a user of this library nothing they could act on."""
@@ -87,14 +88,19 @@ def _new_folder(recipe: Recipe) -> Path:
 
 
 def _check_resumable(run: Run, recipe: Recipe) -> None:
-    stored = run.recipe()
+    if run.recipe() != recipe:
+        raise ConfigError(f"the recipe is not that of {run.path}, and cannot resume it")
     if not run.checkpoint.is_file():
         raise DataError(f"nothing to resume in {str(run.path)!r}: no epoch was finished")
-    if stored != recipe:
-        raise ConfigError(f"the recipe is not that of {run.path}, and cannot resume it")
+    try:
+        torch.load(run.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged pickle may raise anything
+        raise DataError(f"{run.checkpoint} is damaged: it cannot be resumed") from error
 
 
 def _check_free(run: Run, overwrite: bool) -> None:
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError(f"{str(run.path)!r} is a file: a run needs a folder")
     if not run.path.exists() or not any(run.path.iterdir()):
         return
     if not overwrite:
@@ -180,7 +186,7 @@ def _trainer(
         trainer = Trainer(
             max_epochs=recipe.trainer.epochs,
             accelerator=recipe.trainer.accelerator,
-            devices=recipe.trainer.devices,
+            devices=1,
             precision=wanted,  # pyright: ignore[reportArgumentType]
             logger=Logs(run.path),
             log_every_n_steps=10,
@@ -241,7 +247,7 @@ def _recorder(
 ) -> Callable[[str], None]:
     """Writes the run's record, with the given status."""
     started = time.monotonic()
-    earlier = run.facts()["hours"] if resume else 0.0
+    earlier = run.facts() if resume else {}
     same_always = {
         "recipe": recipe.to_dict(),
         "protocol": PROTOCOL,
@@ -254,12 +260,14 @@ def _recorder(
     }
 
     def record(status: str) -> None:
-        best = {"best_epoch": keep.best_epoch, "validation_top1": keep.best[0]}
+        best = {k: earlier[k] for k in ("best_epoch", "validation_top1") if k in earlier}
+        if keep.best_epoch >= 0:
+            best = {"best_epoch": keep.best_epoch, "validation_top1": keep.best[0]}
         run.write(
             {
                 "status": status,
-                **(best if keep.best_epoch >= 0 else {}),
-                "hours": earlier + (time.monotonic() - started) / 3600,
+                **best,
+                "hours": earlier.get("hours", 0.0) + (time.monotonic() - started) / 3600,
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
                 **same_always,
             }

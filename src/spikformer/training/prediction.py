@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,11 @@ class Prediction:
 
 
 def predict(
-    source: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]], *, device: str = "cpu"
+    source: str | os.PathLike[str],
+    files: Iterable[str | os.PathLike[str]],
+    *,
+    device: str = "cpu",
+    **overrides: Any,
 ) -> list[Prediction]:
     """Class probabilities for image files.
 
@@ -35,9 +40,10 @@ def predict(
         source: Folder of a run, or weights that describe themselves.
         files: Images of any size and mode.
         device: Where to compute.
+        overrides: As in `load_model`: a neuron or attention of your own.
 
     Raises:
-        ConfigError: when there is no such device.
+        ConfigError: when there is no such device, or the model takes no images.
         DataError: when a file is missing or damaged.
         WeightsError: when the weights do not describe their model.
     """
@@ -45,7 +51,7 @@ def predict(
     card = read_card(weights)
     paths = [Path(file) for file in files]
     pixels = [read_image(path, card.input_size, card.interpolation) for path in paths]
-    model = load_model(weights).to(find_device(device))
+    model = load_model(weights, **overrides).to(find_device(device))
     prepare = Pixels(card.mean, card.std)
     predictions = []
     with torch.inference_mode():

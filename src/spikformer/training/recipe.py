@@ -25,10 +25,20 @@ class Model:
     """`lif`, `if`, `plif`, or `file.py:Class`."""
     attention: str | None = None
     """`ssa`, `vsa`, `vsa_float`, `identity`, `relu`, `leaky_relu`, or `file.py:Class`."""
+    depth: int | None = None
+    """Encoder blocks L."""
+    dim: int | None = None
+    """Width D."""
+    heads: int | None = None
+    """Attention heads."""
     scale: float | None = None
     """The attention's scale s."""
     learnable_scale: bool | None = None
     """Whether each block trains its own s."""
+    qk_pool: int | None = None
+    """Width in tokens of a max-pool over Q and K."""
+    init: str | None = None
+    """`linear` or `conv`: how the maps inside the blocks start."""
     drop_path_rate: float | None = None
     """Of the last block; earlier ones rise to it linearly."""
 
@@ -101,9 +111,7 @@ class Trainer:
     precision: Precision = "32"
     """`32`, `64`, or `bf16` and `16` for mixed precision."""
     accelerator: str = "auto"
-    """`cpu`, `gpu`, `mps`, or `auto`."""
-    devices: int = 1
-    """How many of them."""
+    """`cpu`, `gpu`, `mps`, or `auto`: one of them."""
     compile: bool = False
     """Compile the training step: a minute's wait, then faster. Spikes may differ in rounding."""
 
@@ -125,18 +133,26 @@ class Recipe:
     trainer: Trainer
 
     def __post_init__(self) -> None:
+        data, augment, optim, trainer = self.data, self.augment, self.optim, self.trainer
         rules = (
-            ("trainer.epochs", self.trainer.epochs, self.trainer.epochs >= 1, "at least 1"),
-            ("trainer.devices", self.trainer.devices, self.trainer.devices >= 1, "at least 1"),
-            ("data.batch_size", self.data.batch_size, self.data.batch_size >= 1, "at least 1"),
-            ("data.workers", self.data.workers, self.data.workers >= 0, "0 or more"),
-            ("optim.lr", self.optim.lr, self.optim.lr > 0, "positive"),
+            ("data.batch_size", data.batch_size, data.batch_size >= 1, "at least 1"),
+            ("data.workers", data.workers, data.workers >= 0, "0 or more"),
+            ("data.split_seed", data.split_seed, data.split_seed >= 0, "0 or more"),
+            ("augment.degrees", augment.degrees, augment.degrees >= 0, "0 or more"),
+            ("augment.scale", augment.scale, 0 <= augment.scale < 1, "in [0, 1)"),
+            ("augment.translate", augment.translate, augment.translate >= 0, "0 or more"),
+            ("optim.lr", optim.lr, optim.lr > 0, "positive"),
+            ("optim.min_lr", optim.min_lr, optim.min_lr >= 0, "0 or more"),
+            ("optim.warmup_epochs", optim.warmup_epochs, optim.warmup_epochs >= 0, "0 or more"),
+            ("optim.weight_decay", optim.weight_decay, optim.weight_decay >= 0, "0 or more"),
             (
                 "optim.label_smoothing",
-                self.optim.label_smoothing,
-                0 <= self.optim.label_smoothing < 1,
+                optim.label_smoothing,
+                0 <= optim.label_smoothing < 1,
                 "in [0, 1)",
             ),
+            ("trainer.epochs", trainer.epochs, trainer.epochs >= 1, "at least 1"),
+            ("trainer.seed", trainer.seed, trainer.seed >= 0, "0 or more"),
         )
         for name, value, holds, rule in rules:
             if not holds:

@@ -48,7 +48,10 @@ class Run:
             DataError: when this is no folder of a run, or its record is damaged.
         """
         try:
-            return json.loads(self.record.read_text())
+            facts = json.loads(self.record.read_text())
+            if not isinstance(facts, dict) or not isinstance(facts.get("recipe"), dict):
+                raise ValueError("it holds no recipe")
+            return facts
         except FileNotFoundError as error:
             raise DataError(
                 f"{str(self.path)!r} is not the folder of a run: it has no run.json"
@@ -57,7 +60,12 @@ class Run:
             raise DataError(f"{self.record} is damaged: {error}") from error
 
     def recipe(self) -> Recipe:
-        """The recipe it followed."""
+        """The recipe it followed.
+
+        Raises:
+            DataError: when this is no folder of a run, or its record is damaged.
+            ConfigError: when another version of this library wrote it.
+        """
         return Recipe.from_dict(self.facts()["recipe"])
 
     def write(self, facts: dict[str, Any]) -> None:

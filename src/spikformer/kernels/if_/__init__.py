@@ -1,15 +1,11 @@
 r"""`spikformer::if_`, the integrate-and-fire neuron without a leak (`if` is taken by Python)."""
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spikformer.kernels import membrane
-from spikformer.kernels._declare import declare, differentiate
 from spikformer.kernels.if_ import reference
-from spikformer.kernels.membrane import FIRING_SCHEMA
 
 
 def if_(
@@ -37,21 +33,4 @@ def if_(
     return torch.ops.spikformer.if_(current, v0, *options)
 
 
-differentiate(
-    declare(
-        "if_",
-        f"(Tensor current, Tensor? v0=None, {FIRING_SCHEMA}) -> (Tensor, Tensor)",
-        eager=partial(reference.forward, unroll=membrane.forward_eager),
-        reference=reference.forward,
-        fake=lambda current, *_: membrane.fake(current),
-    ),
-    declare(
-        "if_backward",
-        "(Tensor grad_spikes, Tensor grad_v, Tensor current, Tensor? v0=None, "
-        f"{FIRING_SCHEMA}) -> (Tensor, Tensor)",
-        eager=reference.backward,
-        reference=reference.backward,
-        fake=lambda _grad_spikes, _grad_v, current, *_: membrane.fake(current),
-    ),
-    tensors=2,
-)
+membrane.declare_neuron("if_", reference, schema="Tensor current, Tensor? v0=None", tensors=2)

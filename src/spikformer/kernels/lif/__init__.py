@@ -1,16 +1,12 @@
 r"""`spikformer::lif`, the leaky integrate-and-fire neuron over all time steps at once."""
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spikformer.errors import ConfigError
 from spikformer.kernels import membrane
-from spikformer.kernels._declare import declare, differentiate
 from spikformer.kernels.lif import reference
-from spikformer.kernels.membrane import FIRING_SCHEMA
 
 
 def lif(
@@ -49,28 +45,13 @@ def lif(
     Raises:
         ConfigError: when an argument breaks a rule above.
     """
-    if tau < 1:
+    if not tau >= 1:
         raise ConfigError(f"tau is a number of steps and must be >= 1, got {tau}")
     membrane.check_current(current, v0)
     options = membrane.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
     return torch.ops.spikformer.lif(current, v0, tau, *options)
 
 
-differentiate(
-    declare(
-        "lif",
-        f"(Tensor current, Tensor? v0=None, float tau=2.0, {FIRING_SCHEMA}) -> (Tensor, Tensor)",
-        eager=partial(reference.forward, unroll=membrane.forward_eager),
-        reference=reference.forward,
-        fake=lambda current, *_: membrane.fake(current),
-    ),
-    declare(
-        "lif_backward",
-        "(Tensor grad_spikes, Tensor grad_v, Tensor current, Tensor? v0=None, float tau=2.0, "
-        f"{FIRING_SCHEMA}) -> (Tensor, Tensor)",
-        eager=reference.backward,
-        reference=reference.backward,
-        fake=lambda _grad_spikes, _grad_v, current, *_: membrane.fake(current),
-    ),
-    tensors=2,
+membrane.declare_neuron(
+    "lif", reference, schema="Tensor current, Tensor? v0=None, float tau=2.0", tensors=2
 )

@@ -1,15 +1,11 @@
 r"""`spikformer::plif`, the leaky integrate-and-fire neuron that learns its time constant."""
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spikformer.errors import ConfigError
 from spikformer.kernels import membrane
-from spikformer.kernels._declare import declare, differentiate
-from spikformer.kernels.membrane import FIRING_SCHEMA
 from spikformer.kernels.plif import reference
 
 
@@ -45,25 +41,6 @@ def plif(
     return torch.ops.spikformer.plif(current, weight, v0, *options)
 
 
-differentiate(
-    declare(
-        "plif",
-        f"(Tensor current, Tensor weight, Tensor? v0=None, {FIRING_SCHEMA}) -> (Tensor, Tensor)",
-        eager=partial(reference.forward, unroll=membrane.forward_eager),
-        reference=reference.forward,
-        fake=lambda current, *_: membrane.fake(current),
-    ),
-    declare(
-        "plif_backward",
-        "(Tensor grad_spikes, Tensor grad_v, Tensor current, Tensor weight, Tensor? v0=None, "
-        f"{FIRING_SCHEMA}) -> (Tensor, Tensor, Tensor)",
-        eager=reference.backward,
-        reference=reference.backward,
-        fake=lambda _grad_spikes, _grad_v, current, weight, *_: (
-            membrane.fake(current)[0],
-            torch.empty_like(weight),
-            membrane.fake(current)[1],
-        ),
-    ),
-    tensors=3,
+membrane.declare_neuron(
+    "plif", reference, schema="Tensor current, Tensor weight, Tensor? v0=None", tensors=3
 )
