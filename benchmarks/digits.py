@@ -20,7 +20,6 @@ from spikformer.training.environment import git_commit, hardware, versions
 from spikformer.training.evaluation import evaluate
 from spikformer.training.fit import train
 
-
 MEAN, LOWEST = 98.0, 97.0
 """What the recipe must reach, in percent of the test images."""
 

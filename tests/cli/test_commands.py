@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -49,7 +50,8 @@ def test_evaluation_prints_accuracy_and_rate_and_writes_all_of_it(capsys, run):
     assert f"digits test, 540 images: top-1 {written['top1']:.2%}" in said
     assert f"firing rate {written['firing_rate']:.4f}" in said
     assert written["precision"] == "float32"
-    assert Image.open(run / "figure.png").width > 500
+    with Image.open(run / "figure.png") as figure:
+        assert figure.width > 500
 
 
 def test_prediction_prints_a_line_a_file(capsys, run, tmp_path):
@@ -162,3 +164,44 @@ def test_the_installed_command_exits_with_2_and_prints_to_stderr():
     assert done.returncode == 2
     assert done.stdout == ""
     assert "did you mean train?" in done.stderr
+
+
+def test_a_neuron_of_ones_own_trains_evaluates_and_predicts(capsys, tmp_path):
+    own = str(Path(__file__).parents[2] / "examples" / "my_neuron.py") + ":ConstantLeak"
+    folder = str(tmp_path / "run")
+    says(capsys, "train", "digits", "--run", folder, "--model.neuron", own, *QUICK)
+    assert "code named by a file is not loaded: pass neuron=" in fails(capsys, "evaluate", folder)
+    figure = str(tmp_path / "figure.png")
+    assert "top-1" in says(capsys, "evaluate", folder, "--neuron", own, "--figure", figure)
+    Image.new("L", (16, 16)).save(tmp_path / "a.png")
+    image = str(tmp_path / "a.png")
+    assert image in says(capsys, "predict", folder, image, "--neuron", own)
+
+
+def test_names_of_files_are_printed_as_they_are(capsys, run, tmp_path):
+    for name in ("x[a].png", "y[red].png", "z[red]z.png"):
+        Image.new("L", (16, 16)).save(tmp_path / name)
+        assert f"{name}: " in says(capsys, "predict", str(run), str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["predict", "RUN"], "predict needs at least one image file"),
+        (["predict", "RUN", "a.png", "--top", "0"], "top must be at least 1, got 0"),
+        (["evaluate", "RUN", "--figure", "figure.gif"], "a figure must end in .png"),
+        (["evaluate", "RUN", "--root", "nowhere"], "there is no folder 'nowhere'"),
+        (["train", "digits", "--resume", "RUN"], "--resume takes no recipe"),
+        (["train", "digits", "--run", "FILE"], "is a file: a run needs a folder"),
+        (["train", "digits", "--optim.weight-decay", "-1"], "optim.weight_decay must be 0 or more"),
+        (["train", "digits", "--augment.scale", "1"], "augment.scale must be in [0, 1)"),
+        (["train", "digits", "--data.split-seed", "-1"], "data.split_seed must be 0 or more"),
+        (["train", "digits", "--model.neuron", ":X"], "neuron: cannot import ''"),
+        (["evaluate"], "is missing"),
+    ],
+)
+def test_more_bad_input_is_one_sentence(capsys, run, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    words = [str(run) if word == "RUN" else word for word in words]
+    assert sentence in fails(capsys, *words)

@@ -105,3 +105,25 @@ def test_real_photographs_read_whatever_their_mode_and_size(data_root):
             assert pixels.shape == size
             assert pixels.float().std() > 1
     assert {"RGB", "L"} <= modes
+
+
+@pytest.mark.parametrize(
+    ("values", "byte"),
+    [
+        (np.full((20, 20), 100, np.int32), 100),
+        (np.full((20, 20), 25700, np.int32), 100),
+        (np.full((20, 20), 0.4, np.float32), 102),
+        (np.full((20, 20), 100, np.float32), 100),
+    ],
+)
+def test_wide_numbers_read_as_the_grey_they_mean(tmp_path, values, byte):
+    assert read_image(
+        saved(tmp_path, Image.fromarray(values), "a.tif"), SIZE
+    ).unique().tolist() == [byte]
+
+
+@pytest.mark.parametrize("value", [-1, 70_000])
+def test_wide_numbers_that_mean_no_grey_are_refused(tmp_path, value):
+    path = saved(tmp_path, Image.fromarray(np.full((9, 9), value, np.int32)), "a.tif")
+    with pytest.raises(DataError, match="do not lie between 0 and 65535"):
+        read_image(path, SIZE)

@@ -7,7 +7,7 @@ from helpers.networks import enliven
 
 from spikformer import kernels
 from spikformer.errors import ConfigError
-from spikformer.nn import LIF, EncoderBlock, SpikingConv
+from spikformer.nn import LIF, EncoderBlock, SpikingConv, share_statistics
 from spikformer.nn.block import DropPath
 
 T, B = 4, 3
@@ -128,3 +128,14 @@ def test_a_block_drops_both_branches():
 def test_a_drop_path_rate_that_is_no_probability_is_refused(rate):
     with pytest.raises(ConfigError, match=rf"drop_path must be in \[0, 1\), got {rate}"):
         DropPath(rate)
+
+
+def test_pytorchs_conversion_of_norms_is_answered_in_one_sentence():
+    layer = torch.nn.SyncBatchNorm.convert_sync_batchnorm(SpikingConv(1, 2, neuron=LIF))
+    with pytest.raises(ConfigError, match="share statistics over ranks with"):
+        layer(torch.rand(1, 2, 1, 4, 4), 3)
+
+
+def test_statistics_are_not_shared_without_ranks():
+    with pytest.raises(ConfigError, match=r"torch\.distributed is not initialised"):
+        share_statistics(SpikingConv(1, 2, neuron=LIF))

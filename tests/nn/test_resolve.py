@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from spikformer.errors import ConfigError
@@ -64,3 +66,18 @@ def test_what_is_not_there_is_named(spec, message):
 def test_a_class_that_a_file_lacks_is_named(file):
     with pytest.raises(ConfigError, match="defines no 'YourLIF'"):
         resolve("neuron", f"{file}:YourLIF", NEURONS)
+
+
+def test_a_users_file_may_hold_dataclasses_and_its_classes_can_be_copied(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from spikformer.nn import LIF\n"
+        "@dataclass\nclass Options:\n    tau: float = 3.0\n"
+        "class Slow(LIF):\n"
+        "    def __init__(self, threshold=1.0):\n"
+        "        super().__init__(tau=Options().tau, threshold=threshold)\n"
+    )
+    slow = resolve("neuron", f"{path}:Slow", NEURONS)(threshold=0.5)
+    assert pickle.loads(pickle.dumps(slow)).tau == 3.0

@@ -1,5 +1,7 @@
 """Two processes that share statistics equal one process that has both batches."""
 
+import copy
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -75,6 +77,8 @@ def one_of_two(rank, folder):
         alone = prepare(norm())
         share_statistics(alone, share=False)
         results["own again"] = alone(batch())
+        # timm's moving average copies the model: the copy has its own statistics
+        results["copy"] = copy.deepcopy(prepare(norm()))(batch())
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -135,6 +139,10 @@ def test_frozen_statistics_stay_on_every_rank(two):
 
 def test_eval_mode_asks_nobody(two):
     assert torch.equal(two[0]["eval"], norm().eval()(batch()))
+
+
+def test_a_copy_shares_nothing(two):
+    close(two[0]["copy"], norm().train()(batch()))
 
 
 def test_sharing_can_end(two):

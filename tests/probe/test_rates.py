@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from spikformer.errors import ConfigError
 from spikformer.models import Spikformer
 from spikformer.probe import firing_rates, spikes_per_step
 
@@ -61,3 +62,17 @@ def test_spikes_of_a_sample_do_not_depend_on_its_neighbours(model):
     other = images.clone()
     other[0] = 0
     assert torch.equal(spikes_per_step(model, other)[:, 1:], together[:, 1:])
+
+
+def test_the_neuron_of_the_values_is_watched_too():
+    other = Spikformer(1, 16, 2, in_chans=1, num_classes=3, pools=(True,), attention="vsa")
+    with firing_rates(other) as rates:
+        other(torch.rand(1, 1, 8, 8))
+    assert "blocks.0.attention.value_neuron" in rates.by_layer()
+
+
+def test_nothing_watched_has_no_rate(model):
+    with firing_rates(model) as rates:
+        pass
+    with pytest.raises(ConfigError, match="no neuron ran"):
+        rates.mean()

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from spikformer import Card, load_model, save_weights
+from spikformer import Card, load_model, read_card, save_weights
 from spikformer.data import load_data
 from spikformer.errors import ConfigError, DataError
 from spikformer.training import evaluation
@@ -80,7 +80,7 @@ def test_data_that_do_not_fit_the_model_are_refused(quick_run, tmp_path):
     path = tmp_path / "other.safetensors"
     card = Card("spikformer_2_64_patch4", model.arguments, ("a", "b"), input_size=(1, 16, 16))
     save_weights(model, path, card=card)
-    with pytest.raises(ConfigError, match="knows 2 classes; digits has"):
+    with pytest.raises(ConfigError, match=r"knows 2 classes \(a, b\); digits has"):
         evaluate(path, data="digits")
     with pytest.raises(ConfigError, match="does not say what it was trained on"):
         evaluate(path)
@@ -136,3 +136,12 @@ def test_permuted_training_labels_give_chance(tmp_path, monkeypatch):
     done = train(quick_recipe(epochs=4), tmp_path / "permuted")
     # 540 images at chance: 0.1 with a deviation of 0.013. Best of 4 epochs on validation.
     assert 0.04 < evaluate(done.path).top1 < 0.17
+
+
+def test_weights_trained_on_another_split_are_refused(quick_run, tmp_path):
+    model, card = load_model(quick_run.best), read_card(quick_run.best)
+    path = tmp_path / "other.safetensors"
+    other = dataclasses.replace(card, facts=card.facts | {"split_hash": "0" * 64})
+    save_weights(model, path, card=other)
+    with pytest.raises(ConfigError, match="was trained on another split of digits"):
+        evaluate(path)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,7 +73,8 @@ def test_another_seed_gives_other_weights(quick_run, tmp_path):
 
 def test_an_interrupted_run_resumes_to_the_same_end(quick_run, tmp_path):
     script = (
-        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "import sys, torch; sys.path.insert(0, sys.argv[2])\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"  # sums round by how they are divided
         "from training.conftest import quick_recipe\n"
         "from spikformer.training.fit import train\n"
         "train(quick_recipe(), sys.argv[1])"
@@ -140,3 +142,49 @@ def test_a_recipe_may_change_the_model(tmp_path, choice):
         json.loads(run.record.read_text())["recipe"]["model"] | choice
         == json.loads(run.record.read_text())["recipe"]["model"]
     )
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"recipe": 3}'])
+def test_a_record_without_a_recipe_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match=r"run\.json is damaged: it holds no recipe"):
+        Run(tmp_path).facts()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_record_kept(quick_run, tmp_path):
+    folder = Run(tmp_path / "copy")
+    shutil.copytree(quick_run.path, folder.path)
+    before = folder.record.read_text()
+    folder.checkpoint.write_bytes(b"garbage")
+    with pytest.raises(DataError, match=r"resume\.ckpt is damaged"):
+        train(folder.recipe(), folder.path, resume=True)
+    assert folder.record.read_text() == before
+
+
+def test_a_moved_run_resumes(quick_run, tmp_path):
+    folder = Run(tmp_path / "moved")
+    shutil.copytree(quick_run.path, folder.path)
+    longer = quick_recipe(epochs=3)
+    folder.write(folder.facts() | {"recipe": longer.to_dict()})
+    train(longer, folder.path, resume=True)
+    assert [row["epoch"] for row in read_curve(folder.curve)] == [0, 1, 2]
+    assert folder.facts()["hours"] > quick_run.facts()["hours"]
+
+
+def test_nothing_is_removed_for_a_recipe_that_cannot_run(quick_run, tmp_path):
+    folder = Run(tmp_path / "kept")
+    shutil.copytree(quick_run.path, folder.path)
+    recipe = quick_recipe()
+    for wrong in (
+        dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name="nothing")),
+        dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name="nothing")),
+        dataclasses.replace(recipe, trainer=dataclasses.replace(recipe.trainer, accelerator="x")),
+    ):
+        with pytest.raises(ConfigError):
+            train(wrong, folder.path, overwrite=True)
+    assert same_weights(folder.best, quick_run.best)
+
+
+def test_the_checkpoint_holds_tensors_numbers_and_strings_alone(quick_run):
+    kept = torch.load(quick_run.checkpoint, weights_only=True)
+    assert kept["global_step"] == 2 * 33

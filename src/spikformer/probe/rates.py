@@ -62,7 +62,7 @@ def spikes_per_step(model: nn.Module, images: Float[Tensor, "B *T C H W"]) -> In
     """Spikes of the whole network for each step and sample."""
     totals: list[Tensor] = []
     with _watch(
-        model, lambda _, spikes: totals.append(spikes.flatten(2).sum(2, dtype=torch.int64))
+        model, lambda _, spikes: totals.append(spikes.detach().flatten(2).sum(2, dtype=torch.int64))
     ):
         model(images)
     return torch.stack(totals).sum(0)

@@ -1,14 +1,9 @@
 """Training: from a recipe to a folder with everything that came of it."""
 
-import logging
 import os
 import shutil
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +15,7 @@ from spikformer.data import DataSet, load_data
 from spikformer.data.loader import EvaluationLoader, Pixels, TrainingLoader
 from spikformer.errors import ConfigError, DataError
 from spikformer.models import Card, Spikformer, create_model, save_weights
+from spikformer.training._manners import own_interrupts, quiet_lightning
 from spikformer.training.environment import git_commit, hardware, versions
 from spikformer.training.recipe import Recipe
 from spikformer.training.run import Run
@@ -31,15 +27,6 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 PROTOCOL = "best on validation"
-ADVICE = (
-    ".*does not have many workers.*",
-    ".*Checkpoint directory .* exists.*",
-    ".*smaller than the logging interval.*",
-    ".*fp16 is not supported on CPU.*",  # refused below
-    ".*dirpath has changed.*",  # a run may be moved before it is resumed
-    ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
-)
-"""Warnings that tell a user of this library nothing they could act on."""
 
 
 def train(
@@ -137,7 +124,7 @@ def _fit(
 
     keep = KeepWeights(save)
     record = _recorder(run, recipe, data, keep, resume)
-    with _quiet_lightning(), _own_interrupts():
+    with quiet_lightning(), own_interrupts():
         training, validation = _loaders(recipe, data)
         trainer = _trainer(recipe, run, [keep, DataPlace(training)], console)
         module = Classifier(model, recipe)
@@ -274,33 +261,3 @@ def _recorder(
         )
 
     return record
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's banner, tips and `ADVICE`."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for message in ADVICE:
-            warnings.filterwarnings("ignore", message=message)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Give Ctrl-C back as it was: Lightning leaves it ignored after an interrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
