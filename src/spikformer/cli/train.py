@@ -71,7 +71,7 @@ def _train(
         )
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"training needs {error.name}: pip install 'spikformer[train]'"
+            f"training needs {error.name or 'tensorboard'}: pip install 'spikformer[train]'"
         ) from error
     facts = finished.facts()
     console.print(

@@ -51,7 +51,7 @@ def differentiate(forward: CustomOpDef, backward: CustomOpDef, *, tensors: int) 
             gradient for each tensor, also where that tensor is None.
     """
 
-    def keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
+    def keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 PyTorch's name
         ctx.save_for_backward(*inputs[:tensors])
         ctx.options = inputs[tensors:]
 
