@@ -76,7 +76,7 @@ def blocks(neuron: Callable[..., nn.Module], width: int) -> nn.Sequential:
     torch.manual_seed(0)
     layers = [SpikingConv(width, width, neuron=lambda threshold: neuron()) for _ in range(4)]  # noqa: ARG005
     for layer in layers:
-        nn.init.constant_(layer.norm.bias, 0.7)
+        nn.init.constant_(layer.norm.bias, 1.2)  # fires in eval mode too
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
@@ -115,7 +115,7 @@ def check(networks: dict[str, nn.Module], compiled: bool, spikes: Tensor) -> Non
         with torch.autocast("cpu", torch.bfloat16, enabled=not compiled):
             out = (torch.compile(network) if compiled else network)(spikes)
         outputs.append(out.detach())
-        out.float().square().mean().backward()
+        out.float().mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]).double())
     flipped = (outputs[0] != outputs[1]).float().mean().item()
     cosine = torch.cosine_similarity(*gradients, dim=0).item()
