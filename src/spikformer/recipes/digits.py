@@ -2,8 +2,8 @@
 
 Command   spikformer train digits
 Hardware  two CPU cores
-Time      2 minutes
-Result    98.85 % +- 0.15 on test, seeds 0-4 (benchmarks/results/digits_epyc-2core_202611.md)
+Time      1.5 minutes
+Result    98.85 % +- 0.14 on test, seeds 0-4 (benchmarks/results/digits_epyc-2core_202611.md)
 
 Every value is our choice: the paper has no such data set.
 """
