@@ -1,9 +1,17 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one."""
+"""Files: those to read must be there, and those written are never seen half."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from spikformer.errors import DataError
+
+
+def must_exist(path: Path) -> None:
+    """Raise a DataError when there is no such file."""
+    if not path.is_file():
+        raise DataError(f"there is no file {str(path)!r}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from spikformer._files import must_exist
 from spikformer.errors import ConfigError, DataError
 
 MODES = {1: "L", 3: "RGB"}
@@ -38,8 +39,7 @@ def read_image(
     channels, height, width = size
     if channels not in MODES:
         raise ConfigError(f"the model takes {channels} channels: no image has as many")
-    if not path.is_file():
-        raise DataError(f"there is no file {str(path)!r}")
+    must_exist(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -107,12 +107,10 @@ def forward(
     charge: Charge, current: Tensor, v0: Tensor | None, firing: Firing
 ) -> tuple[Tensor, Tensor]:
     """Spikes of all steps and the potential after the last, functionally: what compilers read."""
-    v = _start(current, v0, firing)
+    v = start(current, v0, firing)
     spikes = []
     for x in current.unbind():
-        u = charge(v, x.to(v.dtype))
-        s = firing.fire(u)
-        v = firing.reset(u, s)
+        _, s, v = _step(charge, v, x, firing)
         spikes.append(s)
     return stack_like(spikes, current), order_like(v, current)
 
@@ -121,12 +119,10 @@ def forward_eager(
     charge: Charge, current: Tensor, v0: Tensor | None, firing: Firing
 ) -> tuple[Tensor, Tensor]:
     """`forward`, writing each step's spikes where they belong instead of stacking copies."""
-    v = _start(current, v0, firing)
+    v = start(current, v0, firing)
     spikes = _empty_like(current)
     for x, out in zip(current.unbind(), spikes.unbind(), strict=True):
-        u = charge(v, x.to(v.dtype))
-        s = firing.fire(u)
-        v = firing.reset(u, s)
+        _, s, v = _step(charge, v, x, firing)
         out.copy_(s)
     return spikes, order_like(v, current)
 
@@ -140,21 +136,21 @@ def fake(current: Tensor) -> tuple[Tensor, Tensor]:
 def charged(
     charge: Charge, current: Tensor, v0: Tensor | None, firing: Firing
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Every step's v before and u after charging: recomputed for the adjoint, never stored."""
-    v = _start(current, v0, firing)
-    before, after = [], []
+    """Every step's u and s: recomputed for the adjoint, never stored."""
+    v = start(current, v0, firing)
+    potentials, spikes = [], []
     for x in current.unbind():
-        u = charge(v, x.to(v.dtype))
-        before.append(v)
-        after.append(u)
-        v = firing.reset(u, firing.fire(u))
-    return before, after
+        u, s, v = _step(charge, v, x, firing)
+        potentials.append(u)
+        spikes.append(s)
+    return potentials, spikes
 
 
 def adjoint(
     grad_spikes: Tensor,
     grad_v: Tensor,
     potentials: Sequence[Tensor],
+    spikes: Sequence[Tensor],
     leak: Callable[[Tensor], Tensor],
     firing: Firing,
 ) -> tuple[list[Tensor], Tensor]:
@@ -164,16 +160,18 @@ def adjoint(
         grad_spikes: $\partial L/\partial s$, [T, ...].
         grad_v: $\partial L/\partial v_T$, [...].
         potentials: $u_t$ of every step.
+        spikes: $s_t$ of every step, in the type of the potentials.
         leak: $\partial L/\partial u_t \mapsto \partial L/\partial v_{t-1}$.
     """
     grads = []
     derivative = DERIVATIVES[firing.surrogate]
-    for u, grad_s in zip(reversed(potentials), reversed(grad_spikes.unbind()), strict=True):
+    backwards = (reversed(steps) for steps in (potentials, spikes, grad_spikes.unbind()))
+    for u, s, grad_s in zip(*backwards, strict=True):
         slope = derivative(u - firing.threshold, firing.alpha)
         if firing.v_reset is None:
             kept, reset_by_spike = grad_v, -firing.threshold
         else:
-            kept = grad_v * (1 - firing.fire(u))
+            kept = grad_v * (1 - s)
             reset_by_spike = firing.v_reset - u
         grad_s = grad_s.to(u.dtype)
         if not firing.detach_reset:
@@ -233,11 +231,19 @@ def order_like(step: Tensor, current: Tensor) -> Tensor:
     return step.permute(inner).contiguous().permute(_inverse(inner))
 
 
-def _start(current: Tensor, v0: Tensor | None, firing: Firing) -> Tensor:
+def start(current: Tensor, v0: Tensor | None, firing: Firing) -> Tensor:
+    """The potential before the first step."""
     dtype = accumulator(current.dtype)
     if v0 is None:
         return torch.full_like(current[0], firing.rest, dtype=dtype)
     return v0.to(dtype)
+
+
+def _step(charge: Charge, v: Tensor, x: Tensor, firing: Firing) -> tuple[Tensor, Tensor, Tensor]:
+    """u, s and v after one step."""
+    u = charge(v, x.to(v.dtype))
+    s = firing.fire(u)
+    return u, s, firing.reset(u, s)
 
 
 def _empty_like(current: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from spikformer._files import must_exist
 from spikformer.errors import DataError, WeightsError
 from spikformer.models.spikformer import Spikformer
 
@@ -121,15 +122,9 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     Raises:
         DataError: when there is no such file, or it is damaged.
     """
-    exists(path)
+    must_exist(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged or no safetensors file: {error}") from error
-
-
-def exists(path: Path) -> None:
-    """Raise a DataError when there is no such file."""
-    if not path.is_file():
-        raise DataError(f"there is no file {str(path)!r}")

@@ -121,19 +121,23 @@ def detect(state: State) -> str:
     raise WeightsError(f"not the weights of a Spikformer in any known layout; it holds {some}, ...")
 
 
-def to_native(state: State, layout: Layout, like: State) -> tuple[dict[str, Tensor], list[str]]:
+def to_native(
+    state: State, layout: Layout, like: State
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Ours from theirs.
 
     Args:
         like: A state dict of the model that is to take it.
 
     Returns:
-        Our state dict, and the keys of ours that theirs does not have: biases, set to 0.
+        Our state dict; the keys of ours that theirs does not have: biases, set to 0; and those of
+        theirs that are dead.
 
     Raises:
         WeightsError: for keys that are missing or unexpected, or shapes that do not fit.
     """
-    native, missing, used = {}, [], set(dead_entries(layout, like))
+    dead = _dead_entries(layout, like)
+    native, missing, used = {}, [], set(dead)
     for entry in _entries(layout, like):
         used.update(entry.foreign)
         absent = [key for key in entry.foreign if key not in state]
@@ -145,34 +149,35 @@ def to_native(state: State, layout: Layout, like: State) -> tuple[dict[str, Tens
     native.update({key: torch.zeros_like(like[key]) for key in zeroed})
     complain("missing", [*missing, *homeless])
     complain("unexpected", [key for key in state if key not in used])
-    return native, zeroed
+    return native, zeroed, [key for key in state if key in dead]
 
 
-def from_native(state: State, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
+def from_native(state: State, layout: Layout) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Theirs from ours, complete, so that their strict loading takes it.
 
     Returns:
-        Their state dict, and those of its keys that ours does not have: dead entries, as their
-        constructor leaves them, and biases, set to 0.
+        Their state dict; those of its keys that ours does not have: biases, set to 0; and those
+        that are dead, as their constructor leaves them.
 
     Raises:
         WeightsError: when our model holds what their file has no place for.
     """
-    biases, homeless = _unmapped(layout, state)
-    homeless += [key for key in biases if state[key].any()]
+    unused, homeless = _unmapped(layout, state)
+    homeless += [key for key in unused if state[key].any()]
     complain(f"without a place in layout {layout.name!r}", homeless)
-    theirs, filled = {}, dead_entries(layout, state)
+    theirs, biases = {}, {}
     for entry in _entries(layout, state):
         theirs.update(zip(entry.foreign, _split(state[entry.native], entry), strict=True))
         bias = entry.native.replace(".weight", ".bias")
         if layout.qkv_bias and entry.native.endswith(QKV_WEIGHT) and bias not in state:
             for key in entry.foreign:
                 rows = theirs[key].shape[0]
-                filled[key.replace(".weight", ".bias")] = theirs[key].new_zeros(rows)
-    return theirs | filled, sorted(filled)
+                biases[key.replace(".weight", ".bias")] = theirs[key].new_zeros(rows)
+    dead = _dead_entries(layout, state)
+    return theirs | biases | dead, sorted(biases), list(dead)
 
 
-def dead_entries(layout: Layout, native: State) -> dict[str, Tensor]:
+def _dead_entries(layout: Layout, native: State) -> dict[str, Tensor]:
     """What their file keeps and never reads, as its constructor leaves it."""
     weight = native["position.conv.weight"]
     width = weight.shape[0]

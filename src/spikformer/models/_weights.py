@@ -13,13 +13,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from spikformer._files import replacing
+from spikformer._files import must_exist, replacing
 from spikformer.errors import DataError, WeightsError
 from spikformer.models import _layouts
 from spikformer.models._card import (
     CARD_KEY,
     Card,
-    exists,
     open_safetensors,
     plain_card,
     read_card,
@@ -98,10 +97,9 @@ def load_weights(
         network.load_state_dict(state)
         return WeightsReport(NATIVE)
     found = _layouts.find_layout(layout)
-    native, zeroed = _layouts.to_native(state, found, like)
+    native, zeroed, dead = _layouts.to_native(state, found, like)
     network.load_state_dict(native)
-    dead = tuple(key for key in state if key in _layouts.dead_entries(found, like))
-    return WeightsReport(layout, dead, tuple(zeroed), _differences(network, found))
+    return WeightsReport(layout, tuple(dead), tuple(zeroed), _differences(network, found))
 
 
 def save_weights(
@@ -137,15 +135,13 @@ def save_weights(
         _write_safetensors(state, target, metadata)
         return WeightsReport(layout)
     found = _layouts.find_layout(layout)
-    dead = _layouts.dead_entries(found, state)
-    theirs, filled = _layouts.from_native(state, found)
+    theirs, missing, dead = _layouts.from_native(state, found)
     if target.suffix == ".safetensors":
         _write_safetensors(theirs, target, {"format": "pt", "layout": layout})
     else:
         with replacing(target) as partial:
             torch.save({"state_dict": theirs}, partial)
-    missing = tuple(key for key in filled if key not in dead)
-    return WeightsReport(layout, tuple(dead), missing, _differences(network, found))
+    return WeightsReport(layout, tuple(dead), tuple(missing), _differences(network, found))
 
 
 def _write_safetensors(state: State, target: Path, metadata: dict[str, str]) -> None:
@@ -213,7 +209,7 @@ def _read(path: Path, ema: bool) -> dict[str, Tensor]:
         raise WeightsError(
             f"weights must be .safetensors, .pth, .pt or .pth.tar, got {path.name!r}"
         )
-    exists(path)
+    must_exist(path)
     try:
         with torch.serialization.safe_globals(TRUSTED):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -75,8 +75,7 @@ class SpikingSelfAttention(nn.Module):
         qk_pool: int | None = None,
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ConfigError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
+        _check_heads(dim, heads)
         if qk_pool is not None and (qk_pool < 1 or qk_pool % 2 == 0):
             raise ConfigError(f"qk_pool must be odd and positive, got {qk_pool}")
         self.heads = heads
@@ -131,8 +130,7 @@ class FloatAttention(nn.Module):
         qk_pool: int | None = None,
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ConfigError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
+        _check_heads(dim, heads)
         if learnable_scale or qk_pool is not None:
             raise ConfigError("learnable_scale and qk_pool belong to attention 'ssa' alone")
         self.heads = heads
@@ -185,6 +183,11 @@ def max_over_tokens(x: Float[Tensor, "T B h N d"], width: int) -> Float[Tensor, 
     """The maximum over `width` neighbouring tokens in reading order, N kept."""
     pooled = F.max_pool2d(x.flatten(0, 1), (width, 1), stride=1, padding=(width // 2, 0))
     return pooled.unflatten(0, x.shape[:2])
+
+
+def _check_heads(dim: int, heads: int) -> None:
+    if dim % heads:
+        raise ConfigError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
 
 
 ATTENTIONS: Mapping[str, AttentionFactory] = {

@@ -176,9 +176,7 @@ class DataPlace(Callback):
         return dict(self.loader.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.loader.load_state_dict(
-            {"epoch": state_dict["epoch"], "delivered": state_dict["delivered"]}
-        )
+        self.loader.load_state_dict(state_dict)
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:

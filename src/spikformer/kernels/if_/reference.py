@@ -30,8 +30,8 @@ def backward(
     *options: Any,
 ) -> tuple[Tensor, Tensor]:
     firing = Firing(*options)
-    _, potentials = membrane.charged(charge, current, v0, firing)
+    potentials, spikes = membrane.charged(charge, current, v0, firing)
     grads, grad_v0 = membrane.adjoint(
-        grad_spikes, grad_v, potentials, lambda grad_u: grad_u, firing
+        grad_spikes, grad_v, potentials, spikes, lambda grad_u: grad_u, firing
     )
     return membrane.stack_like(grads, current), membrane.order_like(grad_v0, current)

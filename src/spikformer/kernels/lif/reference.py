@@ -38,10 +38,9 @@ def backward(
     *options: Any,
 ) -> tuple[Tensor, Tensor]:
     firing = Firing(*options)
-    _, potentials = membrane.charged(charge(tau, firing.rest), current, v0, firing)
+    potentials, spikes = membrane.charged(charge(tau, firing.rest), current, v0, firing)
     grads, grad_v0 = membrane.adjoint(
-        grad_spikes, grad_v, potentials, lambda grad_u: grad_u - grad_u / tau, firing
+        grad_spikes, grad_v, potentials, spikes, lambda grad_u: grad_u - grad_u / tau, firing
     )
-    return membrane.stack_like([grad_u / tau for grad_u in grads], current), membrane.order_like(
-        grad_v0, current
-    )
+    grad_current = membrane.stack_like([grad_u / tau for grad_u in grads], current)
+    return grad_current, membrane.order_like(grad_v0, current)

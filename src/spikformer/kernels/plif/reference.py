@@ -48,14 +48,15 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     firing = Firing(*options)
     rate = leak_rate(weight, current)
-    before, after = membrane.charged(charge(rate, firing.rest), current, v0, firing)
+    potentials, spikes = membrane.charged(charge(rate, firing.rest), current, v0, firing)
     grads, grad_v0 = membrane.adjoint(
-        grad_spikes, grad_v, after, lambda grad_u: grad_u * (1 - rate), firing
+        grad_spikes, grad_v, potentials, spikes, lambda grad_u: grad_u * (1 - rate), firing
     )
+    before = [membrane.start(current, v0, firing), *map(firing.reset, potentials, spikes)]
     grad_rate = torch.stack(
         [
             (grad_u * drive(v, x.to(v.dtype), firing.rest)).sum()
-            for grad_u, v, x in zip(grads, before, current.unbind(), strict=True)
+            for grad_u, v, x in zip(grads, before[:-1], current.unbind(), strict=True)
         ]
     ).sum()
     grad_weight = (grad_rate * rate * (1 - rate)).to(weight.dtype)
