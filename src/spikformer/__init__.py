@@ -9,7 +9,7 @@ _HOMES = {
     "Card": "models",
     "Evaluation": "training.evaluation",
     "Prediction": "training.prediction",
-    "Recipe": "training.recipe",
+    "Recipe": "recipe",
     "Run": "training.run",
     "Spikformer": "models",
     "WeightsReport": "models",

@@ -51,7 +51,7 @@ def test_the_splits_share_no_sample():
 def test_another_seed_splits_otherwise_and_says_so():
     other = load_data("digits", split_seed=1)
     assert other.split_hash != SPLIT_HASH
-    assert other.split_name == "stratified-seed1"
+    assert other.split_name == "validation180-seed1"
 
 
 def test_a_damaged_file_is_noticed(monkeypatch):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from spikformer.recipes import find_recipe
-from spikformer.training.recipe import Recipe
+from spikformer.recipe import Recipe
 
 
 def quick_recipe(epochs: int = 2, **data) -> Recipe:

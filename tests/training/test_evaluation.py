@@ -44,8 +44,8 @@ def test_firing_rates_are_what_counting_gives(quick_run):
 def test_turning_the_test_labels_changes_the_accuracy_and_nothing_else(quick_run, monkeypatch):
     before = evaluate(quick_run.path)
 
-    def turned(name, root, split_seed):
-        data = load_data(name, root, split_seed)
+    def turned(*source):
+        data = load_data(*source)
         labels = (data.test.labels + 1) % 10
         return dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
 
@@ -64,8 +64,8 @@ def test_the_test_labels_never_reach_training(quick_run, monkeypatch, tmp_path):
     from spikformer.training import fit
     from spikformer.training.fit import train
 
-    def turned(name, root, split_seed):
-        data = load_data(name, root, split_seed)
+    def turned(*source):
+        data = load_data(*source)
         labels = (data.test.labels + 1) % 10
         return dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
 

@@ -17,19 +17,19 @@ def data_command(root: Path | None = None) -> None:
     """List the data sets, and what is found of them.
 
     Args:
-        root: Folder with official files.
+        root: Folder with official files; by default $SPIKFORMER_DATA, else data.
     """
     console.print(found(root))
 
 
 def found(root: Path | None) -> Table:
     """A row for each data set."""
-    from spikformer.data import DATASETS
+    from spikformer.data import DATASETS, data_root
 
     table = plain_table("data set", "found")
     for name, source in DATASETS.items():
         try:
-            table.add_row(name, source.check(root))
+            table.add_row(name, source.check(data_root(root)))
         except DataError as error:
             table.add_row(name, str(error))
     return table

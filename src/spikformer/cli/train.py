@@ -10,8 +10,8 @@ from rich.console import Console
 
 from spikformer.cli._options import console, run
 from spikformer.errors import ConfigError
+from spikformer.recipe import Recipe
 from spikformer.recipes import RECIPES, find_recipe
-from spikformer.training.recipe import Recipe
 
 USAGE = f"""usage: spikformer train RECIPE [--field value ...]
        spikformer train --resume RUN

@@ -24,22 +24,25 @@ INK = 16
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 
 
-def load(_root: Path | None = None, split_seed: int = 0) -> DataSet:
-    """The digits, stratified into 1,077 to train on, 180 to choose by and 540 to test on.
+def load(_root: Path | None = None, split_seed: int = 0, validation: int | None = None) -> DataSet:
+    """The digits, stratified: 540 to test on, some to choose by, the others to train on.
 
     Args:
         split_seed: Chooses which digits go where.
+        validation: How many to choose by; by default 180.
 
     Raises:
         DataError: when the package's file is damaged.
+        ConfigError: when `validation` is more than there are.
     """
     images, labels = _read()
     enlarged = F.interpolate(
         torch.from_numpy(images)[:, None].float() * (255 / INK), size=(SIDE, SIDE), mode="bilinear"
     )
     pixels = enlarged.round().to(torch.uint8)
-    test, validation, train = stratified(labels, (TEST, VALIDATION), split_seed)
-    parts = {"train": train, "validation": validation, "test": test}
+    size = VALIDATION if validation is None else validation
+    test, chosen, train = stratified(labels, (TEST, size), split_seed)
+    parts = {"train": train, "validation": chosen, "test": test}
     splits = {
         name: Split(pixels[indices], torch.from_numpy(labels[indices].astype(np.int64)))
         for name, indices in parts.items()
@@ -51,7 +54,7 @@ def load(_root: Path | None = None, split_seed: int = 0) -> DataSet:
         mean=(0.0,),
         std=(1.0,),
         interpolation="bilinear",
-        split_name=f"stratified-seed{split_seed}",
+        split_name=f"validation{size}-seed{split_seed}",
         split_hash=fingerprint(parts),
     )
 

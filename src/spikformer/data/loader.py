@@ -1,64 +1,37 @@
 """Batches: the same ones on every machine, from wherever one left off."""
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spikformer.data._dataset import Split
-from spikformer.data.augment import AFFINE_NUMBERS, random_affine
-from spikformer.data.randomness import permutation, uniforms
+from spikformer.data.pixels import Augmentation, Pixels, Targets
+from spikformer.data.randomness import permutation
 from spikformer.errors import ConfigError
 
-Batch = tuple[Float[Tensor, "B C H W"], Int64[Tensor, " B"]]
-Key = tuple[int, int]
-"""(epoch, sample)."""
+Batch = tuple[Float[Tensor, "B C H W"], Targets]
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """From pixels to input: augment in [0, 1], then normalise.
+class Ranks(NamedTuple):
+    """Which of the processes that train together this is.
 
     Args:
-        mean: Subtracted, one number a channel.
-        std: What the difference is divided by.
-        degrees: Largest rotation to either side.
-        scale: Largest change in size.
-        translate: Largest shift to either side, as a share of the side.
+        rank: This one, from 0.
+        world: How many there are.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    degrees: float = 0.0
-    scale: float = 0.0
-    translate: float = 0.0
+    rank: int = 0
+    world: int = 1
 
-    def __call__(
-        self, pixels: UInt8[Tensor, "B C H W"], numbers: NDArray[np.float64] | None = None
-    ) -> Float[Tensor, "B C H W"]:
-        """Input for the network.
 
-        Args:
-            pixels: 0 to 255.
-            numbers: What augmentation draws, [B, AFFINE_NUMBERS] in [0, 1). None: no augmentation.
-        """
-        images = pixels.float() / 255
-        if numbers is not None and (self.degrees or self.scale or self.translate):
-            images = random_affine(
-                images,
-                torch.from_numpy(numbers).float(),
-                degrees=self.degrees,
-                scale=self.scale,
-                translate=self.translate,
-            )
-        mean, std = (torch.tensor(x)[:, None, None] for x in (self.mean, self.std))
-        return (images - mean) / std
+ALONE = Ranks()
 
 
 class TrainingLoader:
@@ -68,43 +41,74 @@ class TrainingLoader:
     place goes on exactly as the one that was interrupted there, with any number of workers. Each
     iteration goes on where the last one stopped; after a full one it starts the next epoch.
 
+    A step takes `accumulate * world` batches: all ranks' at once, `accumulate` times. Which batches
+    make a step depends on that product alone, so 8 ranks and 8 accumulated batches see the same.
+
     Args:
         split: What to train on.
-        prepare: From pixels to input.
-        batch_size: Samples a batch; a smaller rest is left out.
-        seed: Decides order and augmentation.
+        augment: From pixels and labels to input and targets.
+        batch_size: Samples a batch; what does not fill a step is left out.
+        seed: Decides the order.
         workers: Processes that prepare batches; 0 for none.
+        accumulate: Batches of one rank that make a step.
+        ranks: Which process this is.
 
     Raises:
-        ConfigError: when the split does not fill one batch.
+        ConfigError: when the split does not fill one step.
     """
 
     def __init__(
-        self, split: Split, prepare: Pixels, *, batch_size: int, seed: int, workers: int = 0
+        self,
+        split: Split,
+        augment: Augmentation,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        accumulate: int = 1,
+        ranks: Ranks = ALONE,
     ) -> None:
-        if batch_size > len(split):
+        self.slots = accumulate * ranks.world
+        if batch_size * self.slots > len(split):
+            times = f" x {self.slots} batches a step" if self.slots > 1 else ""
             raise ConfigError(
-                f"batch_size must be at most the {len(split)} training samples, got {batch_size}"
+                f"batch_size must be at most the {len(split)} training samples, "
+                f"got {batch_size}{times}"
             )
-        self.samples = _Samples(split, prepare, seed)
+        self.samples = _Samples(split, augment)
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
+        self.accumulate = accumulate
+        self.ranks = ranks
         self.epoch = 0
         self.delivered = 0
+        self.waited = 0.0
+        """Seconds spent waiting for batches, since somebody set it to 0."""
 
     def __len__(self) -> int:
-        return len(self.samples) // self.batch_size
+        return len(self.samples) // (self.batch_size * self.slots) * self.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
         if self.delivered >= len(self):
             self.epoch, self.delivered = self.epoch + 1, 0
-        order = permutation(self.seed, self.epoch, len(self.samples))
-        used = order[: len(self) * self.batch_size].reshape(len(self), self.batch_size)
-        keys = [[(self.epoch, int(i)) for i in batch] for batch in used[self.delivered :]]
-        for batch in _deliver(self.samples, keys, self.workers):
+        batches = _deliver(self.samples, self._keys(), self.workers)
+        while True:
+            begun = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - begun
+            if batch is None:
+                return
             self.delivered += 1
             yield batch
+
+    def _keys(self) -> "list[Key]":
+        """What is left of this epoch for this rank."""
+        order = permutation(self.seed, self.epoch, len(self.samples))
+        total = len(self) * self.ranks.world
+        batches = order[: total * self.batch_size].reshape(total, self.batch_size)
+        mine = range(self.ranks.rank, total, self.ranks.world)
+        return [Key(self.epoch, batch, batches[batch]) for batch in mine[self.delivered :]]
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "delivered": self.delivered}
@@ -114,54 +118,85 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Every sample once, in order, without augmentation; the last batch may be smaller."""
+    """Every sample once, in order, without augmentation; the last batch may be smaller.
+
+    Of several ranks each has every world-th sample: none is counted twice.
+
+    Args:
+        split: What to evaluate on.
+        prepare: From pixels to input.
+        batch_size: Samples a batch.
+        workers: Processes that prepare batches; 0 for none.
+        ranks: Which process this is.
+    """
 
     def __init__(
-        self, split: Split, prepare: Pixels, *, batch_size: int = 256, workers: int = 0
+        self,
+        split: Split,
+        prepare: Pixels,
+        *,
+        batch_size: int = 256,
+        workers: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.samples = _Samples(split, prepare, seed=None)
+        self.samples = _Samples(split, prepare)
         self.batch_size = batch_size
         self.workers = workers
+        self.ranks = ranks
 
     def __len__(self) -> int:
-        return -(-len(self.samples) // self.batch_size)
+        return -(-len(self._indices()) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        indices = range(len(self.samples))
-        keys = [
-            [(0, i) for i in indices[start : start + self.batch_size]]
-            for start in range(0, len(self.samples), self.batch_size)
-        ]
+        mine = self._indices()
+        starts = range(0, len(mine), self.batch_size)
+        keys = [Key(0, i, mine[i : i + self.batch_size]) for i in starts]
         return _deliver(self.samples, keys, self.workers)
+
+    def _indices(self) -> NDArray[np.int64]:
+        return np.arange(self.ranks.rank, len(self.samples), self.ranks.world)
+
+
+class Key(NamedTuple):
+    """Names a batch.
+
+    Args:
+        epoch: From 0.
+        batch: Which of the epoch, over all ranks.
+        samples: Which of the split.
+    """
+
+    epoch: int
+    batch: int
+    samples: NDArray[np.int64]
 
 
 class _Samples(Dataset[Batch]):
-    """Prepares whole batches of (epoch, sample) keys; without a seed, nothing is augmented."""
+    """Prepares whole batches by their keys."""
 
-    def __init__(self, split: Split, prepare: Pixels, seed: int | None) -> None:
+    def __init__(self, split: Split, prepare: Pixels | Augmentation) -> None:
         self.split = split
         self.prepare = prepare
-        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitems__(self, keys: list[Key]) -> Batch:
-        epoch = keys[0][0]
-        indices = np.array([index for _, index in keys])
-        numbers = None
-        if self.seed is not None:
-            numbers = uniforms(self.seed, epoch, indices, AFFINE_NUMBERS)
-        chosen = torch.from_numpy(indices)
-        return self.prepare(self.split.images[chosen], numbers), self.split.labels[chosen]
+        (key,) = keys
+        chosen = torch.from_numpy(key.samples)
+        pixels, labels = self.split.images[chosen], self.split.labels[chosen]
+        if isinstance(self.prepare, Pixels):
+            return self.prepare(pixels), labels
+        return self.prepare(pixels, labels, epoch=key.epoch, samples=key.samples, batch=key.batch)
 
 
-def _deliver(samples: _Samples, keys: list[list[Key]], workers: int) -> Iterator[Batch]:
+def _deliver(samples: _Samples, keys: list[Key], workers: int) -> Iterator[Batch]:
     loader: Any = DataLoader(
         samples,
-        batch_sampler=keys,
+        batch_sampler=[[key] for key in keys],
         collate_fn=_as_it_is,
         num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own, so that the global one is never touched
     )
     return iter(loader)

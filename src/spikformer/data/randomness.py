@@ -27,9 +27,21 @@ def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
     return np.argsort(uniforms(seed, epoch, np.arange(length), 1)[:, 0], kind="stable")
 
 
-def step_seed(seed: int, step: int) -> int:
-    """A seed for what is drawn within one training step, in [0, 2^63)."""
-    return int(_mix(_mix(_word(seed) + _word(0x5EED)) + _word(step))[0] >> np.uint64(1))
+def batch_generator(seed: int, epoch: int, batch: int) -> np.random.Generator:
+    """A generator for what one batch draws as a whole."""
+    word = _mix(_mix(_mix(_word(seed) + _word(0xBA7C)) + _word(epoch)) + _word(batch))
+    return np.random.Generator(np.random.PCG64(int(word[0])))
+
+
+def step_seed(seed: int, step: int, slot: int = 0) -> int:
+    """A seed for what is drawn within one training step, in [0, 2^63).
+
+    Args:
+        step: Of the optimizer, from 0.
+        slot: Which of the batches that make this step, over all ranks.
+    """
+    word = _mix(_mix(_word(seed) + _word(0x5EED)) + _word(step))
+    return int((_mix(word + _word(slot)) if slot else word)[0] >> np.uint64(1))
 
 
 def _word(value: int) -> Words:

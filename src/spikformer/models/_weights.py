@@ -68,6 +68,7 @@ def load_weights(
     source: str | os.PathLike[str] | Mapping[str, Tensor],
     *,
     ema: bool = False,
+    head: bool = True,
 ) -> WeightsReport:
     """Load weights in any known layout into `model`; it is changed only when all of them fit.
 
@@ -78,6 +79,7 @@ def load_weights(
         model: A `Spikformer`.
         source: A path (`.safetensors`, `.pth`, `.pth.tar`) or a state dict.
         ema: Whether to take the averaged weights of a checkpoint that has both.
+        head: Whether to take the head too; False keeps the model's own, for other classes.
 
     Raises:
         WeightsError: when keys or shapes do not fit, or the file holds what must not be loaded.
@@ -91,6 +93,9 @@ def load_weights(
         state = _read(Path(source), ema)
     state, network = _without_wrappers(state), _unwrapped(model)
     like = network.state_dict()
+    if not head:  # its name is the same in all layouts
+        state = {key: value for key, value in state.items() if not key.startswith("head.")}
+        state |= {key: value for key, value in like.items() if key.startswith("head.")}
     layout = _layouts.detect(state)
     if layout == NATIVE:
         _check_native(state, like)

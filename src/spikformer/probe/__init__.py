@@ -1,5 +1,5 @@
 """What a network does while it runs."""
 
-from spikformer.probe.rates import FiringRates, firing_rates, spikes_per_step
+from spikformer.probe.rates import FiringRates, RateMeter, firing_rates, spikes_per_step
 
-__all__ = ["FiringRates", "firing_rates", "spikes_per_step"]
+__all__ = ["FiringRates", "RateMeter", "firing_rates", "spikes_per_step"]

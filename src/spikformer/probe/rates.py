@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,6 +59,39 @@ def firing_rates(model: nn.Module) -> Iterator[FiringRates]:
         yield rates
 
 
+class RateMeter(nn.Module):
+    """Rates of all neurons while a network trains, kept on its device and read seldom.
+
+    Every call of a neuron adds its rate. Nothing is copied to the host before `read`, and the sums
+    are buffers: they move, compile and are stored with the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        neurons = dict(_neurons(model))
+        self.layers = tuple(neurons)
+        self.sums: Tensor
+        self.calls: Tensor
+        self.register_buffer("sums", torch.zeros(len(neurons)))
+        self.register_buffer("calls", torch.zeros(len(neurons)))
+        for index, neuron in enumerate(neurons.values()):
+            neuron.register_forward_hook(partial(self._add, index))
+
+    def _add(self, index: int, neuron: nn.Module, _inputs: Any, spikes: Tensor) -> None:
+        if neuron.training:
+            self.sums[index] += spikes.detach().mean(dtype=torch.float32)
+            self.calls[index] += 1
+
+    def read(self) -> dict[str, float]:
+        """Layer to its mean rate since the last reset, for those that ran."""
+        rates = (self.sums / self.calls).tolist()
+        return {layer: rate for layer, rate in zip(self.layers, rates, strict=True) if rate == rate}
+
+    def reset(self) -> None:
+        self.sums.zero_()
+        self.calls.zero_()
+
+
 def spikes_per_step(model: nn.Module, images: Float[Tensor, "B *T C H W"]) -> Int64[Tensor, "T B"]:
     """Spikes of the whole network for each step and sample."""
     totals: list[Tensor] = []
@@ -75,13 +109,15 @@ def _watch(model: nn.Module, see: Callable[[str, Tensor], None]) -> Iterator[Non
     def hook(layer: str) -> Any:
         return lambda _module, _inputs, spikes: see(layer, spikes)
 
-    hooks = [
-        module.register_forward_hook(hook(name.removesuffix(f".{NEURON}")))
-        for name, module in model.named_modules()
-        if name.endswith(NEURON) and not isinstance(module, nn.Identity)
-    ]
+    hooks = [neuron.register_forward_hook(hook(layer)) for layer, neuron in _neurons(model)]
     try:
         yield
     finally:
         for each in hooks:
             each.remove()
+
+
+def _neurons(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if name.endswith(NEURON) and not isinstance(module, nn.Identity):
+            yield name.removesuffix(f".{NEURON}"), module

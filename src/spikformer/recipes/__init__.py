@@ -8,9 +8,9 @@ from pathlib import Path
 
 from spikformer._modules import load_file
 from spikformer.errors import ConfigError, unknown_name
-from spikformer.training.recipe import Recipe
+from spikformer.recipe import Recipe
 
-RECIPES = ("digits",)
+RECIPES = ("cifar10", "cifar10_small", "digits")
 
 
 def find_recipe(name: str) -> Recipe:

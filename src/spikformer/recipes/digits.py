@@ -8,7 +8,7 @@ Result    98.85 % +- 0.14 on test, seeds 0-4 (benchmarks/results/digits_epyc-2co
 Every value is our choice: the paper has no such data set.
 """
 
-from spikformer.training.recipe import Augment, Data, Model, Optim, Recipe, Trainer
+from spikformer.recipe import Augment, Data, Model, Optim, Recipe, Trainer
 
 
 def recipe() -> Recipe:

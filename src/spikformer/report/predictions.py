@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from spikformer._files import replacing
-from spikformer.data.loader import Pixels
 from spikformer.errors import ConfigError
 from spikformer.models import load_model
 from spikformer.probe import spikes_per_step
@@ -70,7 +69,7 @@ def draw_predictions(
     card, found = subject.card, subject.data
     part = found.split(split)
     chosen = _one_of_each(part.labels, count)
-    images = Pixels(card.mean, card.std)(part.images[chosen])
+    images = subject.pixels(part.images[chosen])
     model = load_model(subject.weights, **overrides)
     with torch.inference_mode():
         shares = model(images).softmax(-1)

@@ -13,6 +13,7 @@ ADVICE = (
     ".*smaller than the logging interval.*",
     ".*fp16 is not supported on CPU.*",  # `train` refuses it
     ".*dirpath has changed.*",  # a run may be moved before it is resumed
+    ".*module.s. in eval mode at the start.*",  # the averaged network is, and should be
     ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
 )
 """Warnings that tell a user of this library nothing they could act on."""

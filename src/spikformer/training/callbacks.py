@@ -3,13 +3,14 @@
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import (
@@ -20,12 +21,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 from spikformer._files import replacing
-from spikformer.data.loader import TrainingLoader
-from spikformer.errors import NotFiniteError
+from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
+from spikformer.nn import share_statistics
+from spikformer.training.run import CURVE_COLUMNS, read_curve
 
-CURVE_COLUMNS = ("epoch", "lr", "train_loss", "validation_loss", "validation_top1", "seconds")
+if TYPE_CHECKING:
+    from spikformer.training.module import Classifier
+
+State = dict[str, Tensor]
+Metrics = dict[str, float]
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -82,8 +89,9 @@ class OverallProgress(Callback):
         self.progress.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        top1 = float(trainer.callback_metrics["validation/top1"])
-        state = f"epoch {trainer.current_epoch + 1}, validation {top1:.2%}"
+        state = f"epoch {trainer.current_epoch + 1}"
+        if "validation/top1" in trainer.callback_metrics:
+            state += f", validation {float(trainer.callback_metrics['validation/top1']):.2%}"
         self.progress.update(self.task, state=state)
 
     def on_exception(
@@ -96,39 +104,126 @@ class OverallProgress(Callback):
 
 
 class Curve(Callback):
-    """One line of `curve.csv` an epoch. A resumed run goes on after the last epoch it kept."""
+    """One line of `curve.csv` an epoch. A resumed run goes on after the last epoch it kept.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Of the file.
+        loader: Says how long it was waited for.
+    """
+
+    def __init__(self, path: Path, loader: TrainingLoader) -> None:
         self.path = path
+        self.loader = loader
+        self.earlier = 0.0
+        self.waited = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        kept = [row for row in read_curve(self.path) if row["epoch"] < trainer.current_epoch]
-        with replacing(self.path) as partial, partial.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(CURVE_COLUMNS)
-            writer.writerows(row.values() for row in kept)
+        self._begin(trainer)
+        if trainer.is_global_zero:
+            kept = [row for row in read_curve(self.path) if row["epoch"] < trainer.current_epoch]
+            self._write(kept)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = time.monotonic()
-        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.earlier = self.waited = 0.0
+        self._begin(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        values = (
-            trainer.current_epoch,
-            self.rate,
-            float(metrics["train/loss"]),
-            float(metrics["validation/loss"]),
-            float(metrics["validation/top1"]),
-            round(time.monotonic() - self.started, 3),
-        )
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(values)
-        if not math.isfinite(values[2]):
-            raise NotFiniteError(
-                f"the training loss of epoch {trainer.current_epoch} is {values[2]}; "
-                f"the last good weights are in {self.path.parent}"
-            )
+        module = cast("Classifier", pl_module)
+        module.share_sums()
+        rates = module.rates.read()
+        measured = {
+            "epoch": trainer.current_epoch,
+            "lr": self.rate,
+            "train_loss": module.epoch_loss(),
+            "firing_rate": sum(rates.values()) / len(rates),
+            "seconds": round(self._seconds(), 3),
+            "waiting": round((self.waited + self.loader.waited) / self._seconds(), 4),
+        }
+        for name in module.evaluated_on:
+            for metric in ("loss", "top1"):
+                measured[f"{name}_{metric}"] = float(trainer.callback_metrics[f"{name}/{metric}"])
+        if trainer.is_global_zero:
+            self._write([*read_curve(self.path), measured])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._seconds(), "waited": self.waited + self.loader.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.earlier, self.waited = state_dict["seconds"], state_dict["waited"]
+
+    def _begin(self, trainer: Trainer) -> None:
+        self.started = time.monotonic()
+        self.loader.waited = 0.0
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def _seconds(self) -> float:
+        """Of this epoch, also those before an interruption."""
+        return self.earlier + time.monotonic() - self.started
+
+    def _write(self, rows: Sequence[dict[str, float]]) -> None:
+        with replacing(self.path) as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter[str](file, CURVE_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class StepLog(Callback):
+    """Every so many steps: is the loss still a number, and what to tell TensorBoard."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if not _ends_a_step(trainer, batch_idx) or trainer.global_step % self.every:
+            return
+        module = cast("Classifier", pl_module)
+        module.check_finite()
+        loss, rates = module.epoch_loss(), module.rates.read()
+        values = {"train/loss": loss} | {f"rate/{layer}": rate for layer, rate in rates.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+
+
+class Checkpoints(Checkpoint):
+    """Writes where to go on: every so many steps, and after every epoch when all else is written.
+
+    Args:
+        path: Of the file.
+        every: Steps between those within an epoch.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path = path
+        self.every = every
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        # One at the last batch would come before validation; the epoch's own comes soon after it.
+        last = batch_idx + 1 == trainer.num_training_batches
+        if _ends_a_step(trainer, batch_idx) and trainer.global_step % self.every == 0 and not last:
+            self._save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module = cast("Classifier", pl_module)
+        module.check_finite()
+        module.share_sums()
+        trainer.save_checkpoint(self.path)
 
 
 class KeepWeights(Callback):
@@ -137,23 +232,33 @@ class KeepWeights(Callback):
     Best is the highest validation accuracy, of equal ones the lowest validation loss.
 
     Args:
-        save: Called with (`last` or `best`, epoch, validation accuracy).
+        save: Called with (`last` or `best`, weights, epoch, metrics).
     """
 
-    def __init__(self, save: Callable[[str, int, float], None]) -> None:
+    def __init__(self, save: Callable[[str, State, int, Metrics], None]) -> None:
         self.save = save
         self.best = (-1.0, -math.inf)
         self.best_epoch = -1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        top1 = float(trainer.callback_metrics["validation/top1"])
-        loss = float(trainer.callback_metrics["validation/loss"])
-        if not math.isfinite(float(trainer.callback_metrics["train/loss"])):
+        module = cast("Classifier", pl_module)
+        module.check_finite()
+        state = trainer.strategy.lightning_module_state_dict()  # whole, also when it is spread
+        kept = "model." if module.average is None else "average.module."
+        weights = {k.removeprefix(kept): v for k, v in state.items() if k.startswith(kept)}
+        metrics = {
+            f"{name}_top1": float(trainer.callback_metrics[f"{name}/top1"])
+            for name in module.evaluated_on
+        }
+        if trainer.is_global_zero:
+            self.save("last", weights, trainer.current_epoch, metrics)
+        if "validation_top1" not in metrics:
             return
-        self.save("last", trainer.current_epoch, top1)
-        if (top1, -loss) > self.best:
-            self.best, self.best_epoch = (top1, -loss), trainer.current_epoch
-            self.save("best", trainer.current_epoch, top1)
+        score = metrics["validation_top1"], -float(trainer.callback_metrics["validation/loss"])
+        if score > self.best:
+            self.best, self.best_epoch = score, trainer.current_epoch
+            if trainer.is_global_zero:
+                self.save("best", weights, trainer.current_epoch, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         return {"top1": self.best[0], "loss": -self.best[1], "epoch": self.best_epoch}
@@ -161,6 +266,24 @@ class KeepWeights(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["top1"], -state_dict["loss"]
         self.best_epoch = state_dict["epoch"]
+
+
+class Together(Callback):
+    """Tells the loaders and norms which process this is, once the processes know each other."""
+
+    def __init__(
+        self, training: TrainingLoader, evaluation: Sequence[EvaluationLoader], *, share: bool
+    ) -> None:
+        self.training = training
+        self.evaluation = evaluation
+        self.share = share
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        ranks = Ranks(trainer.global_rank, trainer.world_size)
+        for loader in (self.training, *self.evaluation):
+            loader.ranks = ranks
+        if self.share and ranks.world > 1:
+            share_statistics(cast("Classifier", pl_module).model)
 
 
 class DataPlace(Callback):
@@ -179,10 +302,5 @@ class DataPlace(Callback):
         self.loader.load_state_dict(state_dict)
 
 
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a `curve.csv`; none when there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"])} for row in rows]
+def _ends_a_step(trainer: Trainer, batch_idx: int) -> bool:
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0

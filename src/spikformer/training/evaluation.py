@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from spikformer.data import DataSet, load_data
-from spikformer.data.loader import EvaluationLoader, Pixels
-from spikformer.errors import ConfigError, DataError, unknown_name
+from spikformer.data.loader import EvaluationLoader
+from spikformer.data.pixels import Pixels
+from spikformer.errors import ConfigError, unknown_name
 from spikformer.models import Card, Spikformer, load_model, read_card
 from spikformer.probe import FiringRates, firing_rates
 from spikformer.training.environment import find_device, versions
@@ -73,6 +74,11 @@ class Subject:
     card: Card
     data: DataSet
 
+    @property
+    def pixels(self) -> Pixels:
+        """What brings the data's images to the size and range that the network knows."""
+        return Pixels(self.card.mean, self.card.std, self.card.input_size[-1])
+
 
 def evaluate(
     source: str | os.PathLike[str],
@@ -108,7 +114,7 @@ def evaluate(
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:
-    """The best weights of a run, or the file itself.
+    """The weights that a run's protocol chose, or the file itself.
 
     Raises:
         DataError: when there is neither.
@@ -116,10 +122,7 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
     path = Path(source)
     if not path.is_dir():
         return path
-    best = Run(path).best
-    if not best.is_file():
-        raise DataError(f"{str(path)!r} is not the folder of a run: it has no best.safetensors")
-    return best
+    return Run(path).chosen
 
 
 def find_subject(
@@ -139,9 +142,10 @@ def find_subject(
     name = data or card.facts.get("data")
     if name is None:
         raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
-    seed = card.facts.get("split_seed", 0)
-    found = load_data(name, root, seed if isinstance(seed, int) else 0)
-    if (card.input_size, card.classes) != (found.input_size, found.classes):
+    known = {k: card.facts.get(k) for k in ("split_seed", "validation")}
+    seed, validation = (v if isinstance(v, int) else None for v in known.values())
+    found = load_data(name, root, seed or 0, validation)
+    if (card.input_size[0], card.classes) != (found.input_size[0], found.classes):
         raise ConfigError(
             f"{weights} takes {[*card.input_size]} and knows {_some(card.classes)}; "
             f"{found.name} has {[*found.input_size]} and {_some(found.classes)}"
@@ -166,7 +170,7 @@ def _all_logits(
 ) -> tuple[Tensor, Tensor]:
     """[T, n, K] and [n]."""
     part = subject.data.split(split)
-    loader = EvaluationLoader(part, Pixels(subject.card.mean, subject.card.std))
+    loader = EvaluationLoader(part, subject.pixels)
     logits = [model.forward_steps(images.to(device)).cpu() for images, _ in loader]
     return torch.cat(logits, dim=1), part.labels
 

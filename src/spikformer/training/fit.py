@@ -1,9 +1,9 @@
 """Training: from a recipe to a folder with everything that came of it."""
 
+import copy
 import os
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +12,20 @@ import torch
 from rich.console import Console
 
 from spikformer.data import DataSet, load_data
-from spikformer.data.loader import EvaluationLoader, Pixels, TrainingLoader
+from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
+from spikformer.data.pixels import Augmentation, Pixels
 from spikformer.errors import ConfigError, DataError
-from spikformer.models import Card, Spikformer, create_model, save_weights
+from spikformer.models import Card, Spikformer, create_model, load_weights, save_weights
+from spikformer.recipe import Recipe
 from spikformer.training._manners import own_interrupts, quiet_lightning
+from spikformer.training._ranks import agreed_folder, is_first
 from spikformer.training.environment import git_commit, hardware, versions
-from spikformer.training.recipe import Recipe
-from spikformer.training.run import Run
+from spikformer.training.run import BEST_ON_VALIDATION, LAST_EPOCH, Run
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
 
-    from spikformer.training.callbacks import KeepWeights
-
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-PROTOCOL = "best on validation"
 
 
 def train(
@@ -49,14 +48,16 @@ def train(
     Raises:
         ConfigError: when the folder is in use, the recipe is not the run's, or a name is unknown.
         DataError: when data are missing, or there is nothing to resume.
+        NotFiniteError: when the loss is infinite or no number.
         KeyboardInterrupt: when interrupted; its text says how to go on.
     """
-    folder = Run(Path(run) if run is not None else _new_folder(recipe))
+    folder = Run(Path(run) if run is not None else agreed_folder(lambda: _new_folder(recipe)))
     if resume:
         _check_resumable(folder, recipe)
-    else:
+    elif is_first():
         _check_free(folder, overwrite)
-    data = load_data(recipe.data.name, recipe.data.root, recipe.data.split_seed)
+    settings = recipe.data
+    data = load_data(settings.name, settings.root, settings.split_seed, settings.validation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
         model = _build(recipe, data)
@@ -78,7 +79,9 @@ def _check_resumable(run: Run, recipe: Recipe) -> None:
     if run.recipe() != recipe:
         raise ConfigError(f"the recipe is not that of {run.path}, and cannot resume it")
     if not run.checkpoint.is_file():
-        raise DataError(f"nothing to resume in {str(run.path)!r}: no epoch was finished")
+        raise DataError(
+            f"nothing to resume in {str(run.path)!r}: it stopped before its first checkpoint"
+        )
     try:
         torch.load(run.checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle may raise anything
@@ -103,6 +106,8 @@ def _build(recipe: Recipe, data: DataSet) -> Spikformer:
     arguments = {"num_classes": len(data.classes), "in_chans": channels, **recipe.model.arguments()}
     model = create_model(recipe.model.name, **arguments)
     assert isinstance(model, Spikformer)
+    if recipe.model.weights is not None:
+        load_weights(model, recipe.model.weights, head=False)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -115,22 +120,28 @@ def _fit(
     console: Console | None,
 ) -> None:
     # Lightning takes seconds to import: here, so that nothing else waits for it.
-    from spikformer.training.callbacks import DataPlace, KeepWeights
+    from spikformer.training.callbacks import Curve, DataPlace, KeepWeights, Together
     from spikformer.training.module import Classifier
 
-    def save(which: str, epoch: int, top1: float) -> None:
-        card = _card(recipe, data, model, epoch=epoch, validation_top1=top1)
-        save_weights(model, run.path / f"{which}.safetensors", card=card)
+    portrait = copy.deepcopy(model)
 
-    keep = KeepWeights(save)
-    record = _recorder(run, recipe, data, keep, resume)
+    def save(which: str, weights: Any, epoch: int, metrics: Mapping[str, float]) -> None:
+        portrait.load_state_dict(weights)
+        card = _card(recipe, data, portrait, epoch=epoch, **metrics)
+        save_weights(portrait, run.path / f"{which}.safetensors", card=card)
+
+    training, evaluation = _loaders(recipe, data)
+    callbacks = [
+        Together(training, list(evaluation.values()), share=recipe.trainer.share_statistics),
+        KeepWeights(save),
+        DataPlace(training),
+        Curve(run.curve, training),
+    ]
+    record = _recorder(run, recipe, data)
     with quiet_lightning(), own_interrupts():
-        training, validation = _loaders(recipe, data)
-        trainer = _trainer(recipe, run, [keep, DataPlace(training)], console)
-        module = Classifier(model, recipe)
-        if recipe.trainer.compile:
-            model.compile()
-        if not resume:  # nothing is removed before everything that is named was found
+        trainer = _trainer(recipe, run, callbacks, console)
+        module = Classifier(model, recipe, tuple(evaluation))
+        if not resume and is_first():  # nothing is removed before all that is named was found
             shutil.rmtree(run.path, ignore_errors=True)
             run.path.mkdir(parents=True)
         record("running")
@@ -138,14 +149,14 @@ def _fit(
             trainer.fit(
                 module,
                 training,
-                validation,
+                list(evaluation.values()),
                 ckpt_path=run.checkpoint if resume else None,
                 weights_only=True,
             )
-        except SystemExit as stop:  # Lightning's answer to an interrupt
+        except SystemExit as stop:  # Lightning's answer to a signal
             record("interrupted")
             if not run.checkpoint.is_file():
-                raise KeyboardInterrupt("interrupted before the first epoch ended") from stop
+                raise KeyboardInterrupt("interrupted before the first checkpoint") from stop
             raise KeyboardInterrupt(
                 f"interrupted; go on with: spikformer train --resume {run.path}"
             ) from stop
@@ -160,24 +171,33 @@ def _trainer(
 ) -> "Trainer":
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from spikformer.training.callbacks import CheckpointFiles, Curve, Logs, OverallProgress
-
-    checkpoint = ModelCheckpoint(
-        run.path, "resume", save_on_train_epoch_end=True, enable_version_counter=False
+    from spikformer.training.callbacks import (
+        CheckpointFiles,
+        Checkpoints,
+        Logs,
+        OverallProgress,
+        StepLog,
     )
-    shown = [] if console is None else [OverallProgress(console)]
-    wanted = PRECISIONS[recipe.trainer.precision]
+
+    settings = recipe.trainer
+    shown = [] if console is None or not is_first() else [OverallProgress(console)]
+    checkpoints = Checkpoints(run.checkpoint, settings.checkpoint_every)
+    wanted = PRECISIONS[settings.precision]
     try:
         trainer = Trainer(
-            max_epochs=recipe.trainer.epochs,
-            accelerator=recipe.trainer.accelerator,
-            devices=1,
+            max_epochs=settings.epochs,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy=_strategy(recipe),
             precision=wanted,  # pyright: ignore[reportArgumentType]
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=recipe.optim.clip_norm,
+            deterministic=settings.deterministic,
             logger=Logs(run.path),
-            log_every_n_steps=10,
-            callbacks=[*callbacks, Curve(run.curve), *shown, checkpoint],
+            log_every_n_steps=settings.log_every,
+            callbacks=[*callbacks, StepLog(settings.log_every), *shown, checkpoints],
             plugins=[CheckpointFiles()],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -189,39 +209,69 @@ def _trainer(
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
     if trainer.precision != wanted:
         raise ConfigError(
-            f"trainer.precision {recipe.trainer.precision} does not exist on this accelerator, "
+            f"trainer.precision {settings.precision} does not exist on this accelerator, "
             f"which would take {trainer.precision}"
         )
     return trainer
 
 
-def _loaders(recipe: Recipe, data: DataSet) -> tuple[TrainingLoader, EvaluationLoader]:
-    augment = recipe.augment
-    prepare = Pixels(data.mean, data.std, augment.degrees, augment.scale, augment.translate)
+def _strategy(recipe: Recipe) -> Any:
+    from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+
+    from spikformer.nn import EncoderBlock
+
+    settings = recipe.trainer
+    if settings.strategy == "fsdp":
+        return FSDPStrategy(auto_wrap_policy={EncoderBlock}, state_dict_type="full")
+    if settings.devices * settings.nodes == 1 and settings.strategy == "auto":
+        return "auto"
+    # Running statistics go from rank 0 to the others once an epoch, not at every step.
+    return DDPStrategy(broadcast_buffers=False)
+
+
+def _loaders(recipe: Recipe, data: DataSet) -> tuple[TrainingLoader, dict[str, EvaluationLoader]]:
+    """What is trained on, and what is evaluated after every epoch."""
+    settings, trainer = recipe.data, recipe.trainer
+    pixels = Pixels(data.mean, data.std, settings.side)
+    augment = Augmentation(pixels, recipe.augment, len(data.classes), trainer.seed)
     training = TrainingLoader(
         data.train,
-        prepare,
-        batch_size=recipe.data.batch_size,
-        seed=recipe.trainer.seed,
-        workers=recipe.data.workers,
+        augment,
+        batch_size=settings.batch_size,
+        seed=trainer.seed,
+        workers=settings.workers,
+        accumulate=trainer.accumulate,
+        ranks=Ranks(0, trainer.devices * trainer.nodes),
     )
-    return training, EvaluationLoader(data.validation, prepare, workers=recipe.data.workers)
+    splits = {"validation": data.validation} if len(data.validation) else {}
+    if trainer.paper_protocol:
+        splits["test"] = data.test
+    evaluation = {
+        name: EvaluationLoader(
+            split, pixels, batch_size=settings.batch_size, workers=settings.workers
+        )
+        for name, split in splits.items()
+    }
+    return training, evaluation
 
 
 def _card(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> Card:
+    channels, height, width = data.input_size
+    side = recipe.data.side
     return Card(
         model=recipe.model.name,
         arguments=model.arguments,
         classes=data.classes,
         mean=data.mean,
         std=data.std,
-        input_size=data.input_size,
+        input_size=(channels, side or height, side or width),
         interpolation=data.interpolation,
         split=data.split_name,
         facts={
             "recipe": recipe.name,
             "data": data.name,
             "split_seed": recipe.data.split_seed,
+            "validation": len(data.validation),
             "split_hash": data.split_hash,
             "seed": recipe.trainer.seed,
             **facts,
@@ -229,35 +279,23 @@ def _card(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> Car
     )
 
 
-def _recorder(
-    run: Run, recipe: Recipe, data: DataSet, keep: "KeepWeights", resume: bool
-) -> Callable[[str], None]:
+def _recorder(run: Run, recipe: Recipe, data: DataSet) -> Callable[[str], None]:
     """Writes the run's record, with the given status."""
-    started = time.monotonic()
-    earlier = run.facts() if resume else {}
-    same_always = {
+    always = {
         "recipe": recipe.to_dict(),
-        "protocol": PROTOCOL,
+        "protocol": BEST_ON_VALIDATION if len(data.validation) else LAST_EPOCH,
         "precision": recipe.trainer.precision,
         "split": data.split_name,
         "split_hash": data.split_hash,
+        "seed": recipe.trainer.seed,
         "hardware": hardware(),
         "versions": versions(),
         "git_commit": git_commit(),
     }
 
     def record(status: str) -> None:
-        best = {k: earlier[k] for k in ("best_epoch", "validation_top1") if k in earlier}
-        if keep.best_epoch >= 0:
-            best = {"best_epoch": keep.best_epoch, "validation_top1": keep.best[0]}
-        run.write(
-            {
-                "status": status,
-                **best,
-                "hours": earlier.get("hours", 0.0) + (time.monotonic() - started) / 3600,
-                "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                **same_always,
-            }
-        )
+        if is_first():
+            written = datetime.now(UTC).isoformat(timespec="seconds")
+            run.write({"status": status, **run.outcome(), "written": written, **always})
 
     return record

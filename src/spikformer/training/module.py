@@ -1,44 +1,139 @@
 """The training step, for Lightning."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage]
-from torch import Tensor, nn
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor
 
+from spikformer.data.loader import Batch
+from spikformer.data.pixels import Targets
 from spikformer.data.randomness import step_seed
-from spikformer.training.recipe import Recipe
+from spikformer.errors import NotFiniteError
+from spikformer.models import Spikformer
+from spikformer.probe import RateMeter
+from spikformer.recipe import Optim, Recipe
+
+TET_LOGIT = 1.0
+"""What the second term of the TET loss draws every logit to."""
 
 
 class Classifier(LightningModule):
     """A model, its loss and its optimizer, as a recipe has them.
 
-    What is drawn within a step (drop-path) depends on (seed, step) alone: the generator is seeded
-    anew at every step, so that an interrupted run draws what the uninterrupted one drew.
+    What is drawn within a step (drop-path) depends on (seed, step, batch of the step) alone: the
+    generator is seeded anew, so that an interrupted run draws what the uninterrupted one drew.
+
+    What an epoch adds up (loss, rates, the first step that was not finite) are buffers: nothing is
+    copied to the host before somebody asks, and a checkpoint within an epoch keeps them.
+
+    Args:
+        model: What is trained.
+        recipe: How.
+        evaluated_on: Names of the validation loaders, in order.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+    loss_sum: Tensor
+    batches: Tensor
+    bad_step: Tensor
+
+    def __init__(self, model: Spikformer, recipe: Recipe, evaluated_on: tuple[str, ...]) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
+        self.evaluated_on = evaluated_on
+        decay = recipe.optim.ema
+        self.average = None if decay is None else ModelEmaV3(model, decay)
+        self.rates = RateMeter(model)
+        self.register_buffer("loss_sum", torch.zeros(()))
+        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("bad_step", torch.tensor(-1))
+        compiled = _compiled if recipe.trainer.compile else _as_it_is
+        tet = recipe.optim.loss == "tet"
+        self._train_logits = compiled(model.forward_steps if tet else model.forward)
+        self._evaluated = model if self.average is None else self.average.module
+        self._eval_logits = compiled(self._evaluated.forward)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        torch.manual_seed(step_seed(self.recipe.trainer.seed, self.global_step))
-        images, labels = batch
-        smoothing = self.recipe.optim.label_smoothing
-        loss = F.cross_entropy(self.model(images), labels, label_smoothing=smoothing)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        accumulate, world = self.recipe.trainer.accumulate, self.trainer.world_size
+        slot = batch_idx % accumulate * world + self.global_rank
+        torch.manual_seed(step_seed(self.recipe.trainer.seed, self.global_step, slot))
+        images, targets = batch
+        loss = training_loss(self._train_logits(images), targets, self.recipe.optim)
+        now = loss.detach()
+        self.loss_sum += now
+        self.batches += 1
+        first = ~torch.isfinite(now) & (self.bad_step < 0)
+        self.bad_step.masked_fill_(first, self.global_step)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.model)
+
+    def check_finite(self) -> None:
+        """See that all losses so far were numbers. The device is waited for.
+
+        Raises:
+            NotFiniteError: naming the first step whose loss was none.
+        """
+        step = int(
+            self.reduced(self.bad_step, dist.ReduceOp.MAX if dist.is_initialized() else None)
+        )
+        if step >= 0:
+            raise NotFiniteError(f"the loss of step {step} is infinite or no number")
+
+    def share_sums(self) -> None:
+        """Give every rank the mean of all ranks' sums, since a checkpoint holds one rank's."""
+        for sums in (self.loss_sum, self.batches, self.rates.sums, self.rates.calls):
+            sums.copy_(self.reduced(sums) / self.trainer.world_size)
+
+    def epoch_loss(self) -> float:
+        """The mean loss of the epoch so far, over all ranks."""
+        return float(self.reduced(self.loss_sum) / self.reduced(self.batches))
+
+    def on_train_epoch_start(self) -> None:
+        self.loss_sum.zero_()
+        self.batches.zero_()
+        self.rates.reset()
+
+    def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:  # running statistics may differ: those of rank 0 count
+            for buffer in self._evaluated.buffers():
+                dist.broadcast(buffer, src=0)
+        # right answers, sum of losses, samples
+        self.tallies = torch.zeros(
+            len(self.evaluated_on), 3, dtype=torch.float64, device=_tally_device(self.device)
+        )
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
-        logits = self.model(images)
-        correct = (logits.argmax(1) == labels).float().mean()
-        loss = F.cross_entropy(logits, labels)
-        metrics = {"validation/top1": correct, "validation/loss": loss}
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+        full = len(labels) == self.recipe.data.batch_size
+        # The last, smaller batch is not worth compiling for.
+        logits = (self._eval_logits if full else self._evaluated)(images).float()
+        right = (logits.argmax(1) == labels).sum()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        counted = torch.stack([right, loss, torch.full_like(right, len(labels))])
+        self.tallies[dataloader_idx] += counted.to(self.tallies)
+
+    def on_validation_epoch_end(self) -> None:
+        totals = self.reduced(self.tallies).tolist()
+        for name, (right, loss, count) in zip(self.evaluated_on, totals, strict=True):
+            self.log_dict({f"{name}/top1": right / count, f"{name}/loss": loss / count})
+
+    def reduced(self, values: Tensor, operation: Any = None) -> Tensor:
+        """A sum over all ranks, or another reduction."""
+        total = values.clone()
+        if dist.is_initialized():
+            dist.all_reduce(total, operation or dist.ReduceOp.SUM)
+        return total
 
     def configure_optimizers(self) -> Any:
         optim = self.recipe.optim
@@ -53,3 +148,29 @@ class Classifier(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "epoch"},
         }
+
+
+def training_loss(logits: Float[Tensor, "*T B K"], targets: Targets, optim: Optim) -> Tensor:
+    r"""Cross-entropy; of [T, B, K] the TET loss.
+
+    $$(1-\lambda)\,\frac1T\sum_t \mathrm{CE}(O_t, y) + \lambda\,\mathrm{MSE}(O, 1)$$
+
+    Deng et al., "Temporal efficient training", ICLR 2022, eq. 11 and 12.
+    """
+    if logits.dim() == 2:
+        return F.cross_entropy(logits, targets, label_smoothing=optim.label_smoothing)
+    each = [F.cross_entropy(o, targets, label_smoothing=optim.label_smoothing) for o in logits]
+    pull = (logits - TET_LOGIT).square().mean()
+    return (1 - optim.tet_share) * torch.stack(each).mean() + optim.tet_share * pull
+
+
+def _compiled(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(forward, dynamic=False)
+
+
+def _as_it_is(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return forward
+
+
+def _tally_device(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type == "mps" else device  # it has no float64

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from spikformer.data.images import read_image
-from spikformer.data.loader import Pixels
+from spikformer.data.pixels import Pixels
 from spikformer.models import load_model, read_card
 from spikformer.training.environment import find_device
 from spikformer.training.evaluation import find_weights

@@ -1,5 +1,6 @@
 """The folder that training writes."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,23 @@ from typing import Any
 
 from spikformer._files import replacing
 from spikformer.errors import DataError
-from spikformer.training.recipe import Recipe
+from spikformer.recipe import Recipe
+
+BEST_ON_VALIDATION, LAST_EPOCH = "best on validation", "last epoch"
+"""The protocols: which epoch's weights are the run's."""
+CURVE_COLUMNS = (
+    "epoch",
+    "lr",
+    "train_loss",
+    "validation_loss",
+    "validation_top1",
+    "test_loss",
+    "test_top1",
+    "firing_rate",
+    "seconds",
+    "waiting",
+)
+"""`waiting` is the share of the seconds spent waiting for data; empty is what was not measured."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,18 @@ class Run:
     def last(self) -> Path:
         """Weights of the last epoch; they describe themselves."""
         return self.path / "last.safetensors"
+
+    @property
+    def chosen(self) -> Path:
+        """The weights that the protocol chooses: `best`, or `last` where nothing validates.
+
+        Raises:
+            DataError: when this is no folder of a run, or it has none yet.
+        """
+        path = self.best if self.facts().get("protocol") == BEST_ON_VALIDATION else self.last
+        if not path.is_file():
+            raise DataError(f"{str(self.path)!r} has no {path.name}: no epoch was finished")
+        return path
 
     @property
     def checkpoint(self) -> Path:
@@ -68,6 +97,35 @@ class Run:
         """
         return Recipe.from_dict(self.facts()["recipe"])
 
+    def outcome(self) -> dict[str, Any]:
+        """What the curve says of the run: epochs, hours, the chosen one, and the paper's protocol.
+
+        `top1_paper_protocol` is the highest test accuracy of all epochs: the paper reports that,
+        and it is no estimate of anything, since the test labels chose it.
+        """
+        rows = read_curve(self.curve)
+        found: dict[str, Any] = {
+            "epochs": len(rows),
+            "hours": sum(row["seconds"] for row in rows) / 3600,
+        }
+        validated = [row for row in rows if "validation_top1" in row]
+        if validated:
+            best = max(validated, key=lambda row: (row["validation_top1"], -row["validation_loss"]))
+            found["best_epoch"] = best["epoch"]
+            found["validation_top1"] = best["validation_top1"]
+        if tested := [row["test_top1"] for row in rows if "test_top1" in row]:
+            found["top1_paper_protocol"] = max(tested)
+        return found
+
     def write(self, facts: dict[str, Any]) -> None:
         with replacing(self.record) as partial:
             partial.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The rows of a `curve.csv`, without what was not measured; none when there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"])} for row in rows]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spikformer.errors import ConfigError
 from spikformer.recipes import RECIPES, find_recipe
-from spikformer.training.recipe import Data, Model, Optim, Recipe, Trainer
+from spikformer.recipe import Data, Model, Optim, Recipe, Trainer
 
 
 def small(**overrides):

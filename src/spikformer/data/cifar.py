@@ -1,0 +1,112 @@
+"""CIFAR-10 and CIFAR-100 from their official files.
+
+Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikformer.data._dataset import DataSet, Split
+from spikformer.data._splits import fingerprint, stratified
+from spikformer.errors import DataError
+
+VALIDATION = 5000
+"""Training images that are kept for choosing, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """One of the two.
+
+    Args:
+        name: As in `DATASETS`.
+        official: The class of torchvision that reads its files.
+        folder: Where they lie under the root.
+        archive: Where they come from.
+    """
+
+    name: str
+    official: str
+    folder: str
+    archive: str
+
+    def load(self, root: Path, split_seed: int = 0, validation: int | None = None) -> DataSet:
+        """All 60,000 images: 10,000 to test on, the others divided by class.
+
+        Mean and deviation are those of the authors' `cifar10.yml`, for both: they published no
+        file for CIFAR-100, and say to change the data set's name.
+
+        Args:
+            root: Folder that holds the official one.
+            split_seed: Chooses which images validate.
+            validation: How many; by default 5,000. The rest trains.
+
+        Raises:
+            DataError: when files are missing or damaged.
+            ConfigError: when `validation` is more than there are.
+        """
+        images, labels, classes = self._read(root, train=True)
+        size = VALIDATION if validation is None else validation
+        chosen, rest = stratified(labels, (size,), split_seed)
+        test_images, test_labels, _ = self._read(root, train=False)
+        parts = {"train": rest, "validation": chosen, "test": np.arange(len(test_labels))}
+        whole = torch.from_numpy(labels)
+        return DataSet(
+            name=self.name,
+            train=Split(images[rest], whole[rest]),
+            validation=Split(images[chosen], whole[chosen]),
+            test=Split(test_images, torch.from_numpy(test_labels)),
+            classes=classes,
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.2470, 0.2435, 0.2616),
+            interpolation="bicubic",
+            split_name=f"validation{size}-seed{split_seed}" if size else "official",
+            split_hash=fingerprint(parts),
+        )
+
+    def check(self, root: Path) -> str:
+        """One line on what is there.
+
+        Raises:
+            DataError: when files are missing or damaged.
+        """
+        sizes = [len(self._open(root, train).targets) for train in (True, False)]
+        return f"{root / self.folder}, {sum(sizes)} images, checksums good"
+
+    def _read(self, root: Path, train: bool) -> tuple[Tensor, NDArray[np.int64], tuple[str, ...]]:
+        found = self._open(root, train)
+        images = torch.from_numpy(found.data).movedim(-1, 1).contiguous()
+        return images, np.array(found.targets), tuple(found.classes)
+
+    def _open(self, root: Path, train: bool) -> Any:
+        from torchvision import datasets
+
+        if not (root / self.folder).is_dir():
+            raise DataError(
+                f"there is no {self.folder} in {str(root)!r}: unpack {self.archive} there, "
+                "or say where it is"
+            )
+        try:
+            return getattr(datasets, self.official)(root, train=train)
+        except Exception as error:  # a damaged pickle may raise anything
+            raise DataError(f"{root / self.folder} is incomplete or damaged") from error
+
+
+CIFAR10 = Cifar(
+    name="cifar10",
+    official="CIFAR10",
+    folder="cifar-10-batches-py",
+    archive="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+)
+CIFAR100 = Cifar(
+    name="cifar100",
+    official="CIFAR100",
+    folder="cifar-100-python",
+    archive="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+)

@@ -1,0 +1,141 @@
+"""From pixels to what a network takes, and what is done to them on the way in training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from spikformer.data.augment import (
+    AFFINE_NUMBERS,
+    ERASING_NUMBERS,
+    cutmix,
+    mixup,
+    random_affine,
+    random_erasing,
+)
+from spikformer.data.rand_augment import RAND_NUMBERS, rand_augment
+from spikformer.data.randomness import batch_generator, uniforms
+from spikformer.recipe import Augment
+
+Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
+"""Labels; or the share of every class, where images are mixed."""
+NUMBERS = (AFFINE_NUMBERS, 1, RAND_NUMBERS, ERASING_NUMBERS)
+"""What is drawn for each sample: for the affine map, the flip, RandAugment, erasing."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Normalises pixels, after bringing them to size.
+
+    Args:
+        mean: Subtracted from pixels in [0, 1], one number a channel.
+        std: What the difference is divided by.
+        side: Of the square that images are enlarged to, bicubically. None leaves them.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    side: int | None = None
+
+    def __call__(self, pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
+        return self.normalise(self.sized(pixels).float() / 255)
+
+    def sized(self, pixels: UInt8[Tensor, "B C H W"]) -> UInt8[Tensor, "B C H2 W2"]:
+        if self.side is None or pixels.shape[-2:] == (self.side, self.side):
+            return pixels
+        return F.interpolate(pixels, (self.side, self.side), mode="bicubic", antialias=True)
+
+    def normalise(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        mean, std = (torch.tensor(x)[:, None, None] for x in (self.mean, self.std))
+        return (images - mean) / std
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Augments batches; every number it draws is a function of (seed, epoch, sample or batch).
+
+    Args:
+        pixels: What is done without augmentation.
+        settings: What is done besides, and how strongly.
+        classes: Their number K.
+        seed: Decides what is drawn.
+    """
+
+    pixels: Pixels
+    settings: Augment
+    classes: int
+    seed: int
+
+    @property
+    def mixes(self) -> bool:
+        return self.settings.mixup > 0 or self.settings.cutmix > 0
+
+    def __call__(
+        self,
+        pixels: UInt8[Tensor, "B C H W"],
+        labels: Int64[Tensor, " B"],
+        *,
+        epoch: int,
+        samples: Int64[np.ndarray, " B"],
+        batch: int,
+    ) -> tuple[Float[Tensor, "B C H2 W2"], Targets]:
+        """Input and targets.
+
+        Args:
+            pixels: 0 to 255.
+            labels: Of each image.
+            epoch: From 0.
+            samples: Which these are in their split.
+            batch: Which batch of the epoch, over all ranks.
+        """
+        drawn = torch.from_numpy(uniforms(self.seed, epoch, samples, sum(NUMBERS))).float()
+        affine, flip, rand, erasing = drawn.split(NUMBERS, dim=1)
+        images = self._moved(self.pixels.sized(pixels), affine, flip[:, 0], rand)
+        targets: Targets = labels
+        if self.mixes:
+            one_hot = F.one_hot(labels, self.classes).float()
+            images, targets = self._mixed(images, one_hot, epoch, batch)
+        if self.settings.erasing:
+            images = random_erasing(images, erasing, self.settings.erasing)
+        return images, targets
+
+    def _moved(self, pixels: Tensor, affine: Tensor, flip: Tensor, rand: Tensor) -> Tensor:
+        settings = self.settings
+        if settings.flip:
+            mirrored = (flip < settings.flip)[:, None, None, None]
+            pixels = torch.where(mirrored, pixels.flip(-1), pixels)
+        if settings.rand_augment:
+            pixels = rand_augment(
+                pixels,
+                rand,
+                magnitude=settings.rand_magnitude,
+                deviation=settings.rand_deviation,
+                fill=tuple(round(255 * mean) for mean in self.pixels.mean),
+            )
+        images = pixels.float() / 255
+        if settings.degrees or settings.scale or settings.translate:
+            images = random_affine(
+                images,
+                affine,
+                degrees=settings.degrees,
+                scale=settings.scale,
+                translate=settings.translate,
+            )
+        return self.pixels.normalise(images)
+
+    def _mixed(
+        self, images: Tensor, targets: Tensor, epoch: int, batch: int
+    ) -> tuple[Tensor, Tensor]:
+        settings = self.settings
+        if settings.mixing_epochs is not None and epoch >= settings.mixing_epochs:
+            return images, targets
+        draw = batch_generator(self.seed, epoch, batch)
+        cuts = settings.cutmix > 0 and (settings.mixup == 0 or draw.random() < 0.5)
+        strength = settings.cutmix if cuts else settings.mixup
+        share = float(draw.beta(strength, strength))
+        if cuts:
+            return cutmix(images, targets, share, (draw.random(), draw.random()))
+        return mixup(images, targets, share)

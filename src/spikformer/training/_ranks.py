@@ -1,0 +1,31 @@
+"""What processes that train together must know before Lightning lets them talk."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from spikformer.errors import ConfigError
+
+FOLDER_VARIABLE = "SPIKFORMER_RUN"
+RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+
+
+def is_first() -> bool:
+    """Whether this process is alone, or the first: the one that writes files."""
+    return next((int(os.environ[v]) for v in RANK_VARIABLES if v in os.environ), 0) == 0
+
+
+def agreed_folder(choose: Callable[[], Path]) -> Path:
+    """A folder that every process comes to: the first chooses, those that it starts are told.
+
+    Raises:
+        ConfigError: when a launcher started them all at once, and nobody could tell.
+    """
+    if FOLDER_VARIABLE in os.environ and not is_first():
+        return Path(os.environ[FOLDER_VARIABLE])
+    launcher = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))
+    if int(launcher) > 1:
+        raise ConfigError("several processes cannot agree on a folder by themselves: give --run")
+    folder = choose()
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    return folder
