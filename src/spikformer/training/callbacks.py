@@ -162,7 +162,7 @@ class Curve(Callback):
 
     def _write(self, rows: Sequence[dict[str, float]]) -> None:
         with replacing(self.path) as partial, partial.open("w", newline="") as file:
-            writer = csv.DictWriter[str](file, CURVE_COLUMNS)
+            writer = csv.DictWriter(file, CURVE_COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
 

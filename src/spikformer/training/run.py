@@ -12,7 +12,7 @@ from spikformer.recipe import Recipe
 
 BEST_ON_VALIDATION, LAST_EPOCH = "best on validation", "last epoch"
 """The protocols: which epoch's weights are the run's."""
-CURVE_COLUMNS = (
+CURVE_COLUMNS: tuple[str, ...] = (
     "epoch",
     "lr",
     "train_loss",
