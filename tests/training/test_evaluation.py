@@ -87,7 +87,7 @@ def test_data_that_do_not_fit_the_model_are_refused(quick_run, tmp_path):
 
 
 def test_unknown_sources_and_splits_are_named(quick_run, tmp_path):
-    with pytest.raises(DataError, match=r"it has no best\.safetensors"):
+    with pytest.raises(DataError, match=r"it has no run\.json"):
         evaluate(tmp_path)
     with pytest.raises(DataError, match="no file"):
         evaluate(tmp_path / "none.safetensors")
@@ -126,8 +126,8 @@ def test_permuted_training_labels_give_chance(tmp_path, monkeypatch):
 
     from .conftest import quick_recipe
 
-    def permuted(name, root, split_seed):
-        data = load_data(name, root, split_seed)
+    def permuted(*source):
+        data = load_data(*source)
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
         labels = data.train.labels[order]
         return dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels))
