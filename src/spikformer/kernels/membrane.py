@@ -9,8 +9,7 @@ potentials that of `accumulator`.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -21,8 +20,28 @@ from spikformer.errors import ConfigError
 from spikformer.kernels._declare import accumulator, declare, differentiate
 from spikformer.kernels.surrogate import DERIVATIVES, steepness
 
-Charge = Callable[[Tensor, Tensor], Tensor]
-"""(potential after the last reset, current) -> potential before the next one."""
+
+PIECE = 1 << 16
+"""Neurons a thread takes through all steps at a time: so many potentials stay in its cache."""
+
+
+class Charge(NamedTuple):
+    """How a neuron integrates: potential after the last reset and current to that before the next.
+
+    Those in place write into their first argument and may lose their second one: an eager CPU is
+    several times faster so.
+
+    Args:
+        pure: `(v, x) -> u`.
+        in_place: The same; u replaces v.
+        share: `grad_u -> (grad_x, grad_v)`, what the gradient of u is to its two causes.
+        share_in_place: `(grad_u, grad_x)` the same; grad_v replaces grad_u.
+    """
+
+    pure: Callable[[Tensor, Tensor], Tensor]
+    in_place: Callable[[Tensor, Tensor], Tensor]
+    share: Callable[[Tensor], tuple[Tensor, Tensor]]
+    share_in_place: Callable[[Tensor, Tensor], None]
 
 
 class Firing(NamedTuple):
@@ -56,6 +75,18 @@ class Firing(NamedTuple):
             return u - self.threshold * s
         kept = u * (1 - s)
         return kept + self.v_reset * s if self.v_reset else kept
+
+    def reset_slope(self, u: Tensor) -> Tensor | float:
+        """What a spike more does to the potential after the reset."""
+        return -self.threshold if self.v_reset is None else self.v_reset - u
+
+    def reset_in_place(self, u: Tensor, s: Tensor) -> None:
+        if self.v_reset is None:
+            u.sub_(s, alpha=self.threshold)
+            return
+        u.addcmul_(u, s, value=-1)
+        if self.v_reset:
+            u.add_(s, alpha=self.v_reset)
 
 
 FIRING_SCHEMA = (
@@ -118,13 +149,65 @@ def forward(
 def forward_eager(
     charge: Charge, current: Tensor, v0: Tensor | None, firing: Firing
 ) -> tuple[Tensor, Tensor]:
-    """`forward`, writing each step's spikes where they belong instead of stacking copies."""
-    v = start(current, v0, firing)
-    spikes = _empty_like(current)
-    for x, out in zip(current.unbind(), spikes.unbind(), strict=True):
-        _, s, v = _step(charge, v, x, firing)
-        out.copy_(s)
-    return spikes, order_like(v, current)
+    """`forward` in place, piece by piece."""
+    order = _memory_order(current)
+    currents = _flat(current, order)
+    spikes = torch.empty_like(currents, memory_format=torch.contiguous_format)
+    v = start(currents, None if v0 is None else _flat(v0[None], order)[0], firing).clone()
+    for piece in _pieces(currents):
+        u = v[piece]
+        x, s = torch.empty_like(u), torch.empty_like(u)
+        for current_t, spikes_t in zip(currents[:, piece], spikes[:, piece], strict=True):
+            charge.in_place(u, x.copy_(current_t))
+            torch.ge(u, firing.threshold, out=s)
+            spikes_t.copy_(s)
+            firing.reset_in_place(u, s)
+    return _unflat(spikes, order, current), _unflat(v[None], order, current[:1])[0]
+
+
+def backward(
+    charge: Charge,
+    grad_spikes: Tensor,
+    grad_v: Tensor,
+    current: Tensor,
+    v0: Tensor | None,
+    firing: Firing,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the current and of `v0`, functionally: what compilers read."""
+    potentials, spikes = charged(charge, current, v0, firing)
+    grads, grad_v0 = adjoint(charge, grad_spikes, grad_v, potentials, spikes, firing)
+    grad_current = stack_like([charge.share(grad_u)[0] for grad_u in grads], current)
+    return grad_current, order_like(grad_v0, current)
+
+
+def backward_eager(
+    charge: Charge,
+    grad_spikes: Tensor,
+    grad_v: Tensor,
+    current: Tensor,
+    v0: Tensor | None,
+    firing: Firing,
+) -> tuple[Tensor, Tensor]:
+    """`backward` in place, piece by piece."""
+    order = _memory_order(current)
+    currents, grads_spikes = _flat(current, order), _flat(grad_spikes, order)
+    starts = start(currents, None if v0 is None else _flat(v0[None], order)[0], firing)
+    grads_v = _flat(grad_v[None], order)[0].to(starts.dtype, copy=True)
+    grads_current = torch.empty_like(currents, memory_format=torch.contiguous_format)
+    for piece in _pieces(currents):
+        v, x = starts[piece].clone(), torch.empty_like(starts[piece])
+        potentials, spikes = v.new_empty(2, len(currents), len(v)).unbind()
+        for u, s, current_t in zip(potentials, spikes, currents[:, piece], strict=True):
+            charge.in_place(u.copy_(v), x.copy_(current_t))
+            torch.ge(u, firing.threshold, out=s)
+            firing.reset_in_place(v.copy_(u), s)
+        for t in reversed(range(len(currents))):
+            grad_s = x.copy_(grads_spikes[t, piece])
+            grad_u = _adjoint_in_place(grads_v[piece], grad_s, potentials[t], spikes[t], firing)
+            charge.share_in_place(grad_u, x)
+            grads_current[t, piece] = x
+    grad_v0 = _unflat(grads_v[None], order, current[:1])[0]
+    return _unflat(grads_current, order, current), grad_v0
 
 
 def fake(current: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,46 +230,56 @@ def charged(
 
 
 def adjoint(
+    charge: Charge,
     grad_spikes: Tensor,
     grad_v: Tensor,
     potentials: Sequence[Tensor],
     spikes: Sequence[Tensor],
-    leak: Callable[[Tensor], Tensor],
     firing: Firing,
 ) -> tuple[list[Tensor], Tensor]:
     r"""$\partial L/\partial u_t$ of every step, and $\partial L/\partial v_0$.
 
     Args:
+        charge: The neuron's.
         grad_spikes: $\partial L/\partial s$, [T, ...].
         grad_v: $\partial L/\partial v_T$, [...].
         potentials: $u_t$ of every step.
         spikes: $s_t$ of every step, in the type of the potentials.
-        leak: $\partial L/\partial u_t \mapsto \partial L/\partial v_{t-1}$.
+        firing: The neuron's.
     """
     grads = []
     derivative = DERIVATIVES[firing.surrogate]
     backwards = (reversed(steps) for steps in (potentials, spikes, grad_spikes.unbind()))
     for u, s, grad_s in zip(*backwards, strict=True):
         slope = derivative(u - firing.threshold, firing.alpha)
-        if firing.v_reset is None:
-            kept, reset_by_spike = grad_v, -firing.threshold
-        else:
-            kept = grad_v * (1 - s)
-            reset_by_spike = firing.v_reset - u
         grad_s = grad_s.to(u.dtype)
         if not firing.detach_reset:
-            grad_s = grad_s + grad_v * reset_by_spike
+            grad_s = grad_s + grad_v * firing.reset_slope(u)
+        kept = grad_v if firing.v_reset is None else grad_v * (1 - s)
         grad_u = grad_s * slope + kept
-        grad_v = leak(grad_u)
+        _, grad_v = charge.share(grad_u)
         grads.append(grad_u)
     return grads[::-1], grad_v
+
+
+def _adjoint_in_place(
+    grad_v: Tensor, grad_s: Tensor, u: Tensor, s: Tensor, firing: Firing
+) -> Tensor:
+    """One step of `adjoint`: grad_u replaces grad_v; grad_s and u are lost."""
+    if not firing.detach_reset:
+        grad_s.add_(grad_v * firing.reset_slope(u))
+    if firing.v_reset is not None:
+        grad_v.addcmul_(grad_v, s, value=-1)
+    slope = DERIVATIVES[firing.surrogate](u.sub_(firing.threshold), firing.alpha)
+    return grad_v.addcmul_(grad_s, slope)
 
 
 def declare_neuron(name: str, reference: ModuleType, *, schema: str, tensors: int) -> None:
     """Declare `spikformer::<name>` and its backward operation.
 
     Args:
-        reference: Module with `forward` and `backward`; the latter returns one gradient a tensor.
+        reference: Module with `forward` and `backward`, which returns one gradient a tensor, and
+            of each an `_eager` form for what is not compiled.
         schema: The arguments before those of `FIRING_SCHEMA`: `Tensor current`, parameters that
             are tensors, `Tensor? v0=None`, parameters that are not.
         tensors: How many of them are tensors.
@@ -202,14 +295,14 @@ def declare_neuron(name: str, reference: ModuleType, *, schema: str, tensors: in
         declare(
             name,
             f"({schema}, {FIRING_SCHEMA}) -> (Tensor, Tensor)",
-            eager=partial(reference.forward, unroll=forward_eager),
+            eager=reference.forward_eager,
             reference=reference.forward,
             fake=lambda current, *_: fake(current),
         ),
         declare(
             f"{name.rstrip('_')}_backward",
             f"(Tensor grad_spikes, Tensor grad_v, {schema}, {FIRING_SCHEMA}) -> ({gradients})",
-            eager=reference.backward,
+            eager=reference.backward_eager,
             reference=reference.backward,
             fake=fake_backward,
         ),
@@ -241,9 +334,26 @@ def start(current: Tensor, v0: Tensor | None, firing: Firing) -> Tensor:
 
 def _step(charge: Charge, v: Tensor, x: Tensor, firing: Firing) -> tuple[Tensor, Tensor, Tensor]:
     """u, s and v after one step."""
-    u = charge(v, x.to(v.dtype))
+    u = charge.pure(v, x.to(v.dtype))
     s = firing.fire(u)
     return u, s, firing.reset(u, s)
+
+
+def _pieces(flat: Tensor) -> Iterator[slice]:
+    """Neurons that are taken through all steps together."""
+    count = flat.shape[1]
+    length = PIECE * torch.get_num_threads() if flat.device.type == "cpu" else max(count, 1)
+    return (slice(begin, begin + length) for begin in range(0, count, length))
+
+
+def _flat(steps: Tensor, order: list[int]) -> Tensor:
+    """[T, neurons] in memory order."""
+    return steps.permute(order).reshape(steps.shape[0], steps[0].numel())
+
+
+def _unflat(flat: Tensor, order: list[int], like: Tensor) -> Tensor:
+    shape = [like.shape[d] for d in order]
+    return flat.view(shape).permute(_inverse(order))
 
 
 def _empty_like(current: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 r"""Integrate-and-fire: $u_t = v_{t-1} + x_t$. The adjoint is derived in README.md beside this file."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -9,8 +10,12 @@ from spikformer.kernels import membrane
 from spikformer.kernels.membrane import Firing
 
 
-def charge(v: Tensor, x: Tensor) -> Tensor:
-    return v + x
+CHARGE = membrane.Charge(
+    pure=lambda v, x: v + x,
+    in_place=lambda v, x: v.add_(x),
+    share=lambda grad_u: (grad_u, grad_u),
+    share_in_place=lambda grad_u, grad_x: grad_x.copy_(grad_u),
+)
 
 
 def forward(
@@ -19,7 +24,7 @@ def forward(
     *options: Any,
     unroll: Callable[..., tuple[Tensor, Tensor]] = membrane.forward,
 ) -> tuple[Tensor, Tensor]:
-    return unroll(charge, current, v0, Firing(*options))
+    return unroll(CHARGE, current, v0, Firing(*options))
 
 
 def backward(
@@ -28,10 +33,10 @@ def backward(
     current: Tensor,
     v0: Tensor | None = None,
     *options: Any,
+    unroll: Callable[..., tuple[Tensor, Tensor]] = membrane.backward,
 ) -> tuple[Tensor, Tensor]:
-    firing = Firing(*options)
-    potentials, spikes = membrane.charged(charge, current, v0, firing)
-    grads, grad_v0 = membrane.adjoint(
-        grad_spikes, grad_v, potentials, spikes, lambda grad_u: grad_u, firing
-    )
-    return membrane.stack_like(grads, current), membrane.order_like(grad_v0, current)
+    return unroll(CHARGE, grad_spikes, grad_v, current, v0, Firing(*options))
+
+
+forward_eager = partial(forward, unroll=membrane.forward_eager)
+backward_eager = partial(backward, unroll=membrane.backward_eager)

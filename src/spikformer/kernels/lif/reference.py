@@ -4,8 +4,10 @@ Spikformer, eq. 1-3. The adjoint is derived in README.md beside this file.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from spikformer.kernels import membrane
@@ -13,9 +15,24 @@ from spikformer.kernels.membrane import Firing
 
 
 def charge(tau: float, rest: float) -> membrane.Charge:
-    if rest == 0:  # one subtraction less for the same value
-        return lambda v, x: v + (x - v) / tau
-    return lambda v, x: v + (x - (v - rest)) / tau
+    def pure(v: Tensor, x: Tensor) -> Tensor:
+        return v + (x - _above(v, rest)) / tau
+
+    def in_place(v: Tensor, x: Tensor) -> Tensor:
+        return v.add_(x.sub_(_above(v, rest)).div_(tau))
+
+    def share(grad_u: Tensor) -> tuple[Tensor, Tensor]:
+        grad_x = grad_u / tau
+        return grad_x, grad_u - grad_x
+
+    def share_in_place(grad_u: Tensor, grad_x: Tensor) -> None:
+        grad_u.sub_(torch.div(grad_u, tau, out=grad_x))
+
+    return membrane.Charge(pure, in_place, share, share_in_place)
+
+
+def _above(v: Tensor, rest: float) -> Tensor:
+    return v - rest if rest else v  # one subtraction less for the same value
 
 
 def forward(
@@ -36,11 +53,11 @@ def backward(
     v0: Tensor | None = None,
     tau: float = 2.0,
     *options: Any,
+    unroll: Callable[..., tuple[Tensor, Tensor]] = membrane.backward,
 ) -> tuple[Tensor, Tensor]:
     firing = Firing(*options)
-    potentials, spikes = membrane.charged(charge(tau, firing.rest), current, v0, firing)
-    grads, grad_v0 = membrane.adjoint(
-        grad_spikes, grad_v, potentials, spikes, lambda grad_u: grad_u - grad_u / tau, firing
-    )
-    grad_current = membrane.stack_like([grad_u / tau for grad_u in grads], current)
-    return grad_current, membrane.order_like(grad_v0, current)
+    return unroll(charge(tau, firing.rest), grad_spikes, grad_v, current, v0, firing)
+
+
+forward_eager = partial(forward, unroll=membrane.forward_eager)
+backward_eager = partial(backward, unroll=membrane.backward_eager)

@@ -4,6 +4,7 @@ Fang et al., ICCV 2021. The adjoint is derived in README.md beside this file.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,16 @@ def drive(v: Tensor, x: Tensor, rest: float) -> Tensor:
 
 
 def charge(rate: Tensor, rest: float) -> membrane.Charge:
-    return lambda v, x: v + drive(v, x, rest) * rate
+    def share(grad_u: Tensor) -> tuple[Tensor, Tensor]:
+        grad_x = grad_u * rate
+        return grad_x, grad_u - grad_x
+
+    return membrane.Charge(
+        pure=lambda v, x: v + drive(v, x, rest) * rate,
+        in_place=lambda v, x: v.add_(x.sub_(v - rest if rest else v).mul_(rate)),
+        share=share,
+        share_in_place=lambda grad_u, grad_x: grad_u.sub_(torch.mul(grad_u, rate, out=grad_x)),
+    )
 
 
 def leak_rate(weight: Tensor, current: Tensor) -> Tensor:
@@ -48,10 +58,9 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     firing = Firing(*options)
     rate = leak_rate(weight, current)
-    potentials, spikes = membrane.charged(charge(rate, firing.rest), current, v0, firing)
-    grads, grad_v0 = membrane.adjoint(
-        grad_spikes, grad_v, potentials, spikes, lambda grad_u: grad_u * (1 - rate), firing
-    )
+    charge_ = charge(rate, firing.rest)
+    potentials, spikes = membrane.charged(charge_, current, v0, firing)
+    grads, grad_v0 = membrane.adjoint(charge_, grad_spikes, grad_v, potentials, spikes, firing)
     before = [membrane.start(current, v0, firing), *map(firing.reset, potentials, spikes)]
     grad_rate = torch.stack(
         [
@@ -62,3 +71,7 @@ def backward(
     grad_weight = (grad_rate * rate * (1 - rate)).to(weight.dtype)
     grad_current = membrane.stack_like([grad_u * rate for grad_u in grads], current)
     return grad_current, grad_weight, membrane.order_like(grad_v0, current)
+
+
+forward_eager = partial(forward, unroll=membrane.forward_eager)
+backward_eager = backward  # the gradient of w wants all steps at once

@@ -38,7 +38,9 @@ def backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Ten
 
 
 def _accumulating(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(t.to(accumulator(t.dtype)) for t in tensors)
+    # Contiguous at once: heads are views into one layer's channels, which products would copy again.
+    dtype, layout = accumulator(tensors[0].dtype), torch.contiguous_format
+    return tuple(t.to(dtype, memory_format=layout) for t in tensors)
 
 
 def fake(q: Tensor) -> Tensor:
