@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikformer.errors import ConfigError
+from spikformer.recipe import Augment, Data, Model, Optim, Recipe, Trainer
 from spikformer.recipes import RECIPES, find_recipe
-from spikformer.recipe import Data, Model, Optim, Recipe, Trainer
 
 
 def small(**overrides):
@@ -48,14 +48,49 @@ def test_recipes_load_no_torch():
 
 
 def test_the_schedule_of_the_authors_comes_out():
-    # lr 5e-4, 20 epochs of warm-up from 1e-5, cosine over 300 that is not re-started
+    # lr 5e-4, 20 epochs of warm-up from 1e-5, cosine over 300 that is not re-started, 10 at 1e-5
+    recipe = find_recipe("cifar10")
+    optim, epochs = recipe.optim, recipe.trainer.epochs
+    assert epochs == 310
+    assert optim.lr_at(0, epochs) == 1e-5
+    assert optim.lr_at(1, epochs) == pytest.approx(1e-5 + 2.45e-5)
+    assert optim.lr_at(10, epochs) == pytest.approx(2.55e-4)
+    assert optim.lr_at(19, epochs) == pytest.approx(4.755e-4)
+    # 1e-5 + 2.45e-4 (1 + cos(pi / 15)), and so on
+    assert optim.lr_at(20, epochs) == pytest.approx(4.94646e-4, rel=1e-6)
+    assert optim.lr_at(100, epochs) == pytest.approx(3.775e-4)
+    assert optim.lr_at(200, epochs) == pytest.approx(1.325e-4)
+    assert optim.lr_at(299, epochs) > 1e-5
+    assert [optim.lr_at(epoch, epochs) for epoch in range(300, 310)] == [1e-5] * 10
+
+
+def test_without_cool_down_the_cosine_ends_with_the_last_epoch():
     optim = Optim(lr=5e-4, min_lr=1e-5, warmup_epochs=20, warmup_lr=1e-5)
-    assert optim.lr_at(0, 300) == pytest.approx(1e-5)
-    assert optim.lr_at(10, 300) == pytest.approx(2.55e-4)
-    assert optim.lr_at(20, 300) == pytest.approx(4.9465e-4, rel=1e-4)
-    assert optim.lr_at(100, 300) == pytest.approx(3.775e-4)
     assert optim.lr_at(200, 300) == pytest.approx(1.325e-4)
-    assert optim.lr_at(305, 300) == pytest.approx(1e-5)
+    assert optim.lr_at(200, 310) > 1.325e-4 * 1.05
+    assert optim.lr_at(305, 300) == 1e-5
+
+
+def test_the_recipe_of_the_authors_is_as_they_published_it():
+    recipe = find_recipe("cifar10")
+    assert recipe.augment == Augment(
+        flip=0.5,
+        rand_augment=True,
+        rand_magnitude=9.0,
+        rand_deviation=0.4,
+        mixup=0.5,
+        cutmix=0.0,
+        mixing_epochs=None,
+        erasing=0.25,
+    )
+    assert (recipe.data.batch_size, recipe.trainer.accumulate, recipe.trainer.devices) == (
+        128,
+        1,
+        1,
+    )
+    assert (recipe.optim.weight_decay, recipe.optim.label_smoothing) == (0.06, 0.1)
+    assert (recipe.optim.loss, recipe.optim.clip_norm, recipe.optim.ema) == ("mean", None, None)
+    assert recipe.trainer.seed == 42
 
 
 @given(st.integers(1, 400), st.integers(0, 400))

@@ -7,12 +7,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Card": "models",
+    "Comparison": "training.comparison",
     "Evaluation": "training.evaluation",
     "Prediction": "training.prediction",
     "Recipe": "recipe",
     "Run": "training.run",
     "Spikformer": "models",
     "WeightsReport": "models",
+    "compare": "training.comparison",
     "create_model": "models",
     "evaluate": "training.evaluation",
     "find_recipe": "recipes",

@@ -20,7 +20,6 @@ from spikformer.errors import ConfigError
 from spikformer.kernels._declare import accumulator, declare, differentiate
 from spikformer.kernels.surrogate import DERIVATIVES, steepness
 
-
 PIECE = 1 << 16
 """Neurons a thread takes through all steps at a time: so many potentials stay in its cache."""
 
@@ -41,7 +40,7 @@ class Charge(NamedTuple):
     pure: Callable[[Tensor, Tensor], Tensor]
     in_place: Callable[[Tensor, Tensor], Tensor]
     share: Callable[[Tensor], tuple[Tensor, Tensor]]
-    share_in_place: Callable[[Tensor, Tensor], None]
+    share_in_place: Callable[[Tensor, Tensor], Tensor]
 
 
 class Firing(NamedTuple):

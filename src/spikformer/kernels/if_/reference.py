@@ -9,7 +9,6 @@ from torch import Tensor
 from spikformer.kernels import membrane
 from spikformer.kernels.membrane import Firing
 
-
 CHARGE = membrane.Charge(
     pure=lambda v, x: v + x,
     in_place=lambda v, x: v.add_(x),

@@ -25,8 +25,8 @@ def charge(tau: float, rest: float) -> membrane.Charge:
         grad_x = grad_u / tau
         return grad_x, grad_u - grad_x
 
-    def share_in_place(grad_u: Tensor, grad_x: Tensor) -> None:
-        grad_u.sub_(torch.div(grad_u, tau, out=grad_x))
+    def share_in_place(grad_u: Tensor, grad_x: Tensor) -> Tensor:
+        return grad_u.sub_(torch.div(grad_u, tau, out=grad_x))
 
     return membrane.Charge(pure, in_place, share, share_in_place)
 

@@ -1,0 +1,343 @@
+"""Networks that take turns, each in a process of its own, timed and weighed.
+
+Every contender lives in its own process, so that peak memory is its own; all wait while one runs.
+Peak memory is the highest resident memory while steps run, after warm-up: the processes of the
+compiler, and what it took to compile, do not count.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor, nn
+
+from spikformer.training.environment import git_commit, hardware, versions
+
+Kind = Literal["infer", "train"]
+Precision = Literal["fp32", "bf16"]
+CONTENDERS = ("ours, eager", "ours, compiled", "spikingjelly, eager", "spikingjelly, compiled")
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all contenders do.
+
+    Args:
+        kind: `infer`, or `train`: forward, backward and AdamW.
+        batch: Images, 3 x 32 x 32.
+        precision: `bf16` is mixed precision (autocast).
+        threads: Of each process.
+    """
+
+    kind: Kind
+    batch: int
+    precision: Precision
+    threads: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contender did.
+
+    Args:
+        seconds: Of each turn.
+        peak_mib: Highest resident memory of its process.
+        work_mib: How much of that came after the network was built, weights included.
+        answer: What it computed for the same images, before anything was timed: logits, or in
+            training the gradient of the head.
+    """
+
+    seconds: list[float]
+    peak_mib: float
+    work_mib: float
+    answer: Tensor
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def contest(
+    setting: Setting, contenders: Sequence[str], rounds: int, say: Callable[[str], None]
+) -> dict[str, Result]:
+    """Let all contenders take turns, `rounds` times."""
+    with contextlib.ExitStack() as stack:
+        players, answers = {}, {}
+        for name in contenders:  # one after the other: compilers would slow each other down
+            say(f"{name}: warming up")
+            players[name] = stack.enter_context(_player(name, setting))
+            answers[name] = torch.from_numpy(_ask(players[name], "answer"))
+        seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        for turn in range(rounds):
+            say(f"round {turn + 1} of {rounds}")
+            for name, player in players.items():
+                seconds[name].append(_ask(player, "turn"))
+        return {
+            name: Result(seconds[name], _ask(player, "peak"), answers[name])
+            for name, player in players.items()
+        }
+
+
+def networks() -> dict[str, nn.Module]:
+    """Spikformer-4-384 of both libraries with the same weights: [B, 3, 32, 32] to logits [B, 10]."""
+    from spikingjelly.activation_based.model.spikformer import spikformer_cifar10
+
+    from spikformer.models import create_model
+
+    torch.manual_seed(0)
+    ours = create_model("spikformer_4_384_patch4", num_classes=CLASSES)
+    theirs = spikformer_cifar10(T=4, num_classes=CLASSES)
+    _enliven(ours)
+    # Both list their layers in the order they run. Ours has biases in front of norms, here 0.
+    state = [v for k, v in ours.state_dict().items() if not k.endswith("conv.bias")]
+    like = theirs.state_dict()
+    theirs.load_state_dict({k: v.view_as(like[k]) for k, v in zip(like, state, strict=True)})
+    return {
+        "ours": ours.to(memory_format=torch.channels_last),
+        "spikingjelly": Stateless(theirs),
+    }
+
+
+def _enliven(network: nn.Module) -> None:
+    """Let a network that was never trained fire in eval mode too."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.constant_(norm.bias, 0.5)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(16, 3, 32, 32))
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+class Stateless(nn.Module):
+    """SpikingJelly's network as its users run it: reset, all steps, mean over time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        self.network.compile(*args, **kwargs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        from spikingjelly.activation_based import functional
+
+        functional.reset_net(self.network)
+        return self.network(images).mean(0)
+
+
+def check_same_function() -> float:
+    """The largest difference of the libraries' logits in float64, where none may be.
+
+    SpikingJelly pools currents, the authors and we pool spikes: for this check, and for this alone,
+    its pools are moved behind its neurons.
+
+    Raises:
+        SystemExit: when they differ.
+    """
+    from spikingjelly.activation_based import layer
+
+    both = networks()
+    stages = both["spikingjelly"].network.patch_embed.stages
+    for index, stage in enumerate(stages):
+        *rest, last = stage.conv_bn.block
+        if isinstance(last, nn.MaxPool2d):
+            stage.conv_bn.block = layer.SeqToANNContainer(*rest)
+            stages[index] = nn.Sequential(stage, layer.SeqToANNContainer(last))
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    with torch.inference_mode():
+        ours, theirs = (network.double().eval()(images) for network in both.values())
+    difference = (ours - theirs).abs().max().item()
+    if not difference < 1e-9 or ours.std() < 1e-3:
+        raise SystemExit(f"logits differ by {difference}: nothing is timed")
+    return difference
+
+
+@contextlib.contextmanager
+def _player(name: str, setting: Setting) -> Iterator[Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_play, args=(theirs, name, setting))
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            ours.send("end")
+        process.join()
+
+
+def _ask(player: Connection, question: str) -> Any:
+    player.send(question)
+    try:
+        return player.recv()
+    except EOFError as error:
+        raise SystemExit("a contender ended early; what it said is above") from error
+
+
+def _play(connection: Connection, name: str, setting: Setting) -> None:
+    torch.set_num_threads(setting.threads)
+    library, _, how = name.partition(", ")
+    network = networks()[library]
+    if how == "compiled":
+        network.compile(dynamic=False)
+    step = {"infer": _inference, "train": _training}[setting.kind](network, setting)
+    while (question := connection.recv()) != "end":
+        connection.send({"answer": _warm, "turn": _timed, "peak": _peak_mib}[question](step))
+
+
+def _inference(network: nn.Module, setting: Setting) -> Callable[[], Tensor]:
+    images, _ = _batch(setting)
+    network.eval()
+
+    def step() -> Tensor:
+        with torch.inference_mode(), _autocast(setting):
+            return network(images).float()
+
+    return step
+
+
+def _training(network: nn.Module, setting: Setting) -> Callable[[], Tensor]:
+    images, labels = _batch(setting)
+    network.train()
+    parameters = list(network.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+
+    def step() -> Tensor:
+        with _autocast(setting):
+            loss = F.cross_entropy(network(images).float(), labels)
+        loss.backward()
+        gradient = parameters[-1].grad
+        optimizer.step()
+        optimizer.zero_grad()
+        return gradient
+
+    return step
+
+
+def _batch(setting: Setting) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(setting.batch, 3, 32, 32, generator=generator)
+    return images, torch.randint(CLASSES, (setting.batch,), generator=generator)
+
+
+def _autocast(setting: Setting) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=setting.precision == "bf16")
+
+
+def _warm(step: Callable[[], Tensor]) -> Any:
+    """The first answer; then everything is compiled and allocated, and the peak starts anew."""
+    answer = step().detach().clone()
+    for _ in range(2):
+        step()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the compiler left behind
+    Path("/proc/self/clear_refs").write_text("5")
+    return answer.numpy()
+
+
+def _timed(step: Callable[[], Tensor]) -> float:
+    begun = time.perf_counter()
+    step()
+    return time.perf_counter() - begun
+
+
+def _peak_mib(_step: Callable[[], Tensor]) -> float:
+    status = Path(f"/proc/{os.getpid()}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which settings to try.
+
+    Args:
+        batches: Sizes.
+        precisions: `bf16` is mixed precision.
+        rounds: Turns of every contender.
+        threads: Of each.
+        contenders: Who takes part.
+        out: Where to write the table as Markdown; it is printed too.
+    """
+
+    batches: tuple[int, ...] = (1, 32, 128)
+    precisions: tuple[Precision, ...] = ("bf16", "fp32")
+    rounds: int = 9
+    threads: int = 2
+    contenders: tuple[str, ...] = CONTENDERS
+    out: Path | None = None
+
+
+def run(kind: Kind, options: Options) -> None:
+    """Check, time, weigh, and write down.
+
+    Raises:
+        SystemExit: when the libraries compute different functions.
+    """
+    console = Console(width=160)
+    command = f"python benchmarks/{'infer' if kind == 'infer' else 'train_step'}.py"
+    named = ", ".join(f"{k} {v}" for k, v in (*versions().items(), _spikingjelly()) if v)
+    lines = [
+        f"# {kind}",
+        "",
+        f"`{command}` at {git_commit()}, {datetime.now(UTC):%Y-%m-%d}, {hardware()}; {named}.",
+        "",
+        f"Spikformer-4-384, 32 x 32 pixels, 4 steps, {options.threads} threads; medians of "
+        f"{options.rounds} alternating rounds, and in brackets the range of the rounds' own ratios.",
+        f"Checked first: with its pools moved behind its neurons, SpikingJelly's logits differ from "
+        f"ours by {check_same_function():.1e} in float64. It is timed as it is, pools first.",
+        "",
+        "| batch | precision | | images/s | peak MiB | ours / it | its peak share |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for batch in options.batches:
+        for precision in options.precisions:
+            setting = Setting(kind, batch, precision, options.threads)
+            label = f"{kind}, batch {batch}, {precision}"
+            with console.status(label) as status:
+                found = contest(
+                    setting,
+                    options.contenders,
+                    options.rounds,
+                    lambda what, label=label, status=status: status.update(f"{label}; {what}"),
+                )
+            rows = list(_rows(setting, found))
+            console.print("\n".join(rows))
+            lines += rows
+    if options.out is not None:
+        options.out.write_text("\n".join([*lines, ""]))
+
+
+def _rows(setting: Setting, found: dict[str, Result]) -> Iterator[str]:
+    ours = min((r for n, r in found.items() if n.startswith("ours")), key=lambda r: r.median)
+    for name, result in found.items():
+        ratios = [b / a for a, b in zip(ours.seconds, result.seconds, strict=True)]
+        yield (
+            f"| {setting.batch} | {setting.precision} | {name} "
+            f"| {setting.batch / result.median:.1f} | {result.peak_mib:.0f} "
+            f"| {result.median / ours.median:.2f} ({min(ratios):.2f}-{max(ratios):.2f}) "
+            f"| {ours.peak_mib / result.peak_mib:.0%} |"
+        )
+
+
+def _spikingjelly() -> tuple[str, str]:
+    return "spikingjelly", version("spikingjelly")
