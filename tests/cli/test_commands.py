@@ -49,7 +49,7 @@ def test_evaluation_prints_accuracy_and_rate_and_writes_all_of_it(capsys, run):
     written = json.loads((run / "evaluation-test.json").read_text())
     assert f"digits test, 540 images: top-1 {written['top1']:.2%}" in said
     assert f"firing rate {written['firing_rate']:.4f}" in said
-    assert written["precision"] == "float32"
+    assert written["precision"] == "32"
     with Image.open(run / "figure.png") as figure:
         assert figure.width > 500
 

@@ -96,6 +96,25 @@ def test_an_eighth_of_the_side_squared_is_erased_where_it_was_told():
     assert torch.equal(mask, expected.expand(1, 3, -1, -1))
 
 
+@pytest.mark.parametrize(
+    ("area", "aspect", "height", "width"),
+    [
+        # sqrt of 2 % and of a third of 320 x 320, then of 17.7 % times and by 0.3
+        (0.0, 0.5, 45, 45),
+        (0.99999, 0.5, 185, 185),
+        (0.5, 0.0, 74, 245),
+        (0.5, 0.99999, 245, 74),
+    ],
+)
+def test_the_ends_of_the_ranges_are_the_papers(area, aspect, height, width):
+    images = torch.ones(1, 1, 320, 320)
+    numbers = torch.tensor(
+        [[0.0, 0.0, 0.0, *[area] * ERASING_ATTEMPTS, *[aspect] * ERASING_ATTEMPTS]]
+    )
+    mask = random_erasing(images, numbers, 1.0)[0, 0] == 0
+    assert (mask.any(1).sum().item(), mask.any(0).sum().item()) == (height, width)
+
+
 def test_a_rectangle_that_does_not_fit_gives_way_to_the_next():
     # a third of the area at 3.3 to one would be 34 high
     mask = random_erasing(torch.ones(1, 1, SIDE, SIDE), one_square((0.999, 0.999)), 0.25) == 0

@@ -1,11 +1,13 @@
 """`spikformer evaluate RUN-or-WEIGHTS`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from rich.console import Console
 
 from spikformer._files import replacing
 from spikformer.cli._options import chosen, console, plain_table, run
@@ -27,19 +29,21 @@ def evaluate_command(
     out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     figure: Path | None = None,
     device: str = "cpu",
+    precision: Literal["32", "64", "bf16", "16"] = "32",
     neuron: str | None = None,
     attention: str | None = None,
 ) -> None:
-    """Accuracy, by class and by step, and firing rates; in float32.
+    """Accuracy, by class and by step, and firing rates.
 
     Args:
-        source: Folder of a run (its best weights), or a file of weights.
+        source: Folder of a run (the weights that its protocol chose), or a file of weights.
         data: Data set; by default the one that the weights were trained on.
         root: Folder with the data set's official files.
         split: Which part of it.
         out: Where to write all of it; a run's own folder by default.
         figure: Where to draw some predictions: .png, .svg or .pdf.
         device: Where to compute: cpu, cuda, mps.
+        precision: What in: 32, 64, or mixed bf16 or 16.
         neuron: The neuron that the weights were trained with, when it is your own: file.py:Class.
         attention: The attention, likewise.
     """
@@ -48,7 +52,16 @@ def evaluate_command(
     own = chosen(neuron=neuron, attention=attention)
     if figure is not None:
         _check_figure(figure)
-    found = evaluate(source, data=data, root=root, split=split, device=device, **own)
+    found = evaluate(
+        source,
+        data=data,
+        root=root,
+        split=split,
+        device=device,
+        precision=precision,
+        console=Console(file=sys.stderr),
+        **own,
+    )
     _print(found)
     if out is None and source.is_dir():
         out = source / f"evaluation-{split}.json"

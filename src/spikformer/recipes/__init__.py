@@ -10,7 +10,15 @@ from spikformer._modules import load_file
 from spikformer.errors import ConfigError, unknown_name
 from spikformer.recipe import Recipe
 
-RECIPES = ("cifar10", "cifar10_small", "digits")
+RECIPES = (
+    "cifar10",
+    "cifar100",
+    "cifar100_400",
+    "cifar10_400",
+    "cifar10_paper224",
+    "cifar10_small",
+    "digits",
+)
 
 
 def find_recipe(name: str) -> Recipe:

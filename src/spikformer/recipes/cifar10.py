@@ -3,7 +3,7 @@
 Command   spikformer train cifar10 --data.root DATA
 Hardware  one GPU; untried there (a CPU takes more than a week)
 Time      not measured in full
-Result    none yet; the paper reports 95.51 %, as the best epoch on test
+Result    none yet; the paper reports 95.19 %, as the best epoch on test
 
 Sources: `cifar10/cifar10.yml`, `train.py`, `loader.py` and `aa_snn.py` of ZK-Zhou/spikformer, at
 6212689. lr, warm-up, 300 + 10 epochs, weight decay, batch, smoothing, mixup, erasing, flip, T, heads:

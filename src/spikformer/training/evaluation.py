@@ -1,4 +1,4 @@
-"""How good a network is: every sample of a split, once, in float32."""
+"""How good a network is: every sample of a split, once; in float32 unless asked."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from spikformer.data import DataSet, load_data
@@ -14,10 +16,12 @@ from spikformer.data.pixels import Pixels
 from spikformer.errors import ConfigError, unknown_name
 from spikformer.models import Card, Spikformer, load_model, read_card
 from spikformer.probe import FiringRates, firing_rates
+from spikformer.recipe import Precision
 from spikformer.training.environment import find_device, versions
 from spikformer.training.run import Run
 
 SPLITS = ("train", "validation", "test")
+BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Evaluation:
         by_step: `top1` when only the steps up to t vote, for each t.
         firing_rate: Spikes per neuron per step, over all neurons.
         firing_rates: The same for each layer.
-        precision: What was computed in.
+        precision: What was computed in; `32` unless asked.
         facts: What the weights say of themselves.
         versions: Of what computed it.
     """
@@ -87,9 +91,11 @@ def evaluate(
     root: Path | None = None,
     split: str = "test",
     device: str = "cpu",
+    precision: Precision = "32",
+    console: Console | None = None,
     **overrides: Any,
 ) -> Evaluation:
-    """Evaluate a run's best weights, or a file of weights.
+    """Evaluate the weights that a run's protocol chose, or a file of weights.
 
     Args:
         source: Folder of a run, or weights that describe themselves.
@@ -97,6 +103,8 @@ def evaluate(
         root: Folder with its official files.
         split: `train`, `validation` or `test`.
         device: Where to compute.
+        precision: `32`, `64`, or `bf16` and `16` for mixed precision.
+        console: Where progress is shown. None shows none.
         overrides: As in `load_model`: a neuron or attention of your own.
 
     Raises:
@@ -108,9 +116,12 @@ def evaluate(
     subject = find_subject(source, data=data, root=root, split=split)
     model = load_model(subject.weights, **overrides).to(find_device(device))
     assert isinstance(model, Spikformer)
+    model = model.to(torch.float64 if precision == "64" else torch.float32)
+    model = model.to(memory_format=torch.channels_last)
+    loader = EvaluationLoader(subject.data.split(split), subject.pixels, batch_size=BATCH)
     with firing_rates(model) as rates:
-        logits, labels = _all_logits(model, subject, split, device)
-    return _judge(logits, labels, rates, subject, split)
+        logits = _all_logits(model, loader, precision, console)
+    return _judge(logits, rates, subject, split, precision)
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:
@@ -166,19 +177,31 @@ def _some(classes: tuple[str, ...]) -> str:
 
 @torch.inference_mode()
 def _all_logits(
-    model: Spikformer, subject: Subject, split: str, device: str
-) -> tuple[Tensor, Tensor]:
-    """[T, n, K] and [n]."""
-    part = subject.data.split(split)
-    loader = EvaluationLoader(part, subject.pixels)
-    logits = [model.forward_steps(images.to(device)).cpu() for images, _ in loader]
-    return torch.cat(logits, dim=1), part.labels
+    model: Spikformer,
+    loader: EvaluationLoader,
+    precision: Precision,
+    console: Console | None,
+) -> Tensor:
+    """[T, n, K]."""
+    like = model.position.conv.weight
+    half = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision)
+    mixed = torch.autocast(like.device.type, half, enabled=half is not None)
+    batches = track(
+        loader,
+        "evaluating",
+        console=console or Console(quiet=True),
+        disable=console is None,
+        transient=True,
+    )
+    with mixed:
+        steps = [model.forward_steps(images.to(like)).cpu() for images, _ in batches]
+    return torch.cat(steps, dim=1).float()
 
 
 def _judge(
-    logits: Tensor, labels: Tensor, rates: FiringRates, subject: Subject, split: str
+    logits: Tensor, rates: FiringRates, subject: Subject, split: str, precision: Precision
 ) -> Evaluation:
-    data = subject.data
+    data, labels = subject.data, subject.data.split(split).labels
     steps = torch.arange(1, len(logits) + 1)[:, None, None]
     so_far = logits.cumsum(0) / steps
     right = so_far.argmax(-1) == labels
@@ -201,7 +224,7 @@ def _judge(
         by_step=[_share(step) for step in right],
         firing_rate=rates.mean(),
         firing_rates=rates.by_layer(),
-        precision="float32",
+        precision=precision,
         facts=subject.card.facts,
         versions=versions(),
     )
