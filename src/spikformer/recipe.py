@@ -200,6 +200,7 @@ class Recipe:
             "data.validation": natural,
             "data.side": least_one,
             "augment.flip": share,
+            "augment.rand_magnitude": "in [0, 10]",
             "augment.rand_deviation": natural,
             "augment.degrees": natural,
             "augment.scale": below_one,
@@ -228,6 +229,7 @@ class Recipe:
         }
         holds = {
             share: lambda x: 0 <= x <= 1,
+            "in [0, 10]": lambda x: 0 <= x <= 10,
             positive: lambda x: x > 0,
             natural: lambda x: x >= 0,
             least_one: lambda x: x >= 1,

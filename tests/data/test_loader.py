@@ -163,6 +163,12 @@ def test_eight_batches_a_step_are_the_same_however_they_are_spread(world, accumu
     assert alone.epoch == 1
 
 
+def test_every_batch_of_every_rank_and_epoch_is_mixed_by_a_share_of_its_own():
+    ranks = [loader(103, 5, settings=Augment(mixup=1.0), ranks=Ranks(r, 4)) for r in range(4)]
+    largest = [targets[0].max().item() for rank in ranks for _ in range(2) for _, targets in rank]
+    assert len(set(largest)) == len(largest) == 2 * 20
+
+
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 def test_a_rank_told_its_place_goes_on_as_the_uninterrupted_one(stop):
     options = {"count": 100, "settings": MIXING, "accumulate": 3, "ranks": Ranks(1, 2)}

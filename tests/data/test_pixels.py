@@ -131,12 +131,25 @@ def test_a_batch_is_a_function_of_its_names():
         assert not same(once, augmented(images, **names | {name: 9})), name
 
 
-def test_only_the_mixing_depends_on_the_batch():
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Augment(flip=0.5),
+        Augment(rand_augment=True),
+        Augment(degrees=20),
+        Augment(scale=0.2),
+        Augment(translate=0.2),
+        Augment(erasing=0.5),
+    ],
+    ids=lambda settings: next(k for k, v in vars(settings).items() if v),
+)
+def test_what_becomes_of_a_sample_depends_on_seed_epoch_and_sample_alone(settings):
     images = noise(64)
-    alone = dataclasses.replace(AUTHORS, mixup=0.0)
-    whole, _ = augmented(images, alone, batch=1)
-    part, _ = augmented(images[16:48], alone, batch=2, first=16)
+    whole, _ = augmented(images, settings)
+    part, _ = augmented(images[16:48], settings, batch=2, first=16)
     assert torch.equal(part, whole[16:48])
+    for name in ("seed", "epoch", "first"):
+        assert not torch.equal(augmented(images, settings, **{name: 9})[0], whole), name
 
 
 def test_global_generators_are_neither_read_nor_moved():

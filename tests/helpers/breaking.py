@@ -1,13 +1,12 @@
 """Trainings that break off where a test wants them to, in this process or in one of their own."""
 
-import io
 import multiprocessing
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from unittest import mock
 
 import torch
 
+from spikformer import _files
 from spikformer.recipe import Recipe
 
 MODULES = ["spikformer.training.fit", "spikformer.training.module", "torch.utils.tensorboard"]
@@ -31,7 +31,7 @@ class Moment:
 
     Args:
         place: `step`: after one, before what it brings; `validation`: within one, before a batch;
-            `save`: half a checkpoint is written; `replace NAME`: a file is written, but not in its
+            `save`: half a checkpoint is on the disk; `replace NAME`: a file is written, but not in its
             place; `epoch`: just after one's end.
         count: At the how-manieth time there.
         delay: Seconds after that, for processes that are killed.
@@ -42,61 +42,66 @@ class Moment:
     delay: float = 0.0
 
 
-@contextmanager
-def breaking(moment: Moment, stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at a moment of any training within the block."""
-    from spikformer.training.callbacks import Checkpoints, StepLog
-    from spikformer.training.module import Classifier
+class Breaking:
+    """Calls `stop` at a moment of any training within the block."""
 
-    left = [moment.count]
+    def __init__(self, moment: Moment, stop: Callable[[], None]) -> None:
+        self.moment = moment
+        self.stop = stop
+        self.left = moment.count
 
-    def now() -> bool:
-        left[0] -= 1
-        return left[0] == 0
+    def __enter__(self) -> None:
+        from spikformer.training.callbacks import Checkpoints, StepLog
+        from spikformer.training.module import Classifier
 
-    def before(original: Any) -> Any:
+        owner, name, wrap = {
+            "step": (StepLog, "on_train_batch_end", self.before),
+            "validation": (Classifier, "validation_step", self.before),
+            "save": (_files, "_flush", self.halfway),
+            "epoch": (Checkpoints, "on_train_epoch_end", self.after),
+        }.get(self.moment.place, (Path, "replace", self.before_replacing))
+        self.patch = mock.patch.object(owner, name, wrap(getattr(owner, name)))
+        self.patch.__enter__()
+
+    def __exit__(self, *_exception: Any) -> None:
+        self.patch.__exit__(None, None, None)
+
+    def here(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.stop()
+
+    def before(self, original: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if now():
-                stop()
+            self.here()
             return original(*args, **kwargs)
 
         return call
 
-    def after(original: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
+    def after(self, original: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> None:
             original(*args, **kwargs)
-            if now():
-                stop()
+            self.here()
 
         return call
 
-    def halfway(original: Any) -> Any:
-        def call(content: Any, path: Path) -> None:
-            if now():
-                whole = io.BytesIO()
-                original(content, whole)
-                path.write_bytes(whole.getvalue()[: whole.tell() // 2])
-                stop()
-            original(content, path)
+    def halfway(self, original: Any) -> Any:
+        def call(path: Path) -> None:
+            if "resume" in path.name:
+                if self.left == 1:
+                    os.truncate(path, path.stat().st_size // 2)
+                self.here()
+            original(path)
 
         return call
 
-    def before_replacing(original: Any) -> Any:
+    def before_replacing(self, original: Any) -> Any:
         def call(path: Path, target: Path) -> Any:
-            if target.name == moment.place.removeprefix("replace ") and now():
-                stop()
+            if target.name == self.moment.place.removeprefix("replace "):
+                self.here()
             return original(path, target)
 
         return call
-
-    owner, name, wrap = {
-        "step": (StepLog, "on_train_batch_end", before),
-        "validation": (Classifier, "validation_step", before),
-        "save": (torch, "save", halfway),
-        "epoch": (Checkpoints, "on_train_epoch_end", after),
-    }.get(moment.place, (Path, "replace", before_replacing))
-    with mock.patch.object(owner, name, wrap(getattr(owner, name))):
-        yield
 
 
 def break_off() -> None:
@@ -176,7 +181,7 @@ def _train(
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     with ExitStack() as stack:
         if killed is not None:
-            stack.enter_context(breaking(killed, lambda: _kill_after(killed.delay)))
+            stack.enter_context(Breaking(killed, lambda: _kill_after(killed.delay)))
         stack.enter_context(watch(rank) if watch else nullcontext())
         train(recipe, run, resume=resume)
 

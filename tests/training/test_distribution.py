@@ -21,7 +21,13 @@ from spikformer.training.evaluation import evaluate
 from spikformer.training.fit import train
 from spikformer.training.run import Run, read_curve
 
-PLAIN = {"augment.erasing": 0.3, "trainer.epochs": 1, "trainer.accelerator": "cpu"}
+PLAIN = {
+    "model.steps": 2,
+    "model.dim": 32,
+    "augment.erasing": 0.3,
+    "trainer.epochs": 1,
+    "trainer.accelerator": "cpu",
+}
 """Draws for each sample by itself, whatever else is in its batch."""
 SHARED = {"trainer.precision": "64", "trainer.share_statistics": True}
 FIVE_STEPS = 5
@@ -108,12 +114,18 @@ def accumulated(tmp_path_factory):
 def close(found, expected):
     """Equal but for the order in which float64 sums: a few ulps (2e-16) over some 1e5 terms.
 
-    Biases that a norm cancels have gradients of nothing but rounding, and no relative error.
+    The gradient of a bias that a norm cancels is nothing but rounding, some 1e-16. AdamW divides it
+    by itself + 1e-8 and so moves the bias, and the mean after it, by about 1e-8 learning rates.
     """
     assert found.keys() == expected.keys()
     for name in found:
+        cancelled = name.endswith(("conv.bias", "running_mean"))
         torch.testing.assert_close(
-            found[name], expected[name], rtol=1e-10, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}"
+            found[name],
+            expected[name],
+            rtol=1e-10,
+            atol=1e-9 if cancelled else 1e-12,
+            msg=lambda text, name=name: f"{name}: {text}",
         )
 
 
@@ -202,6 +214,7 @@ def on_the_command_line(folder, *words):
         "trainer.epochs": 1,
         "data.batch_size": 64,
         "model.steps": 2,
+        "model.dim": 32,
     }
     done = subprocess.run(
         [sys.executable, "-m", "spikformer", "train", "digits", *options(settings), *words],
@@ -278,7 +291,7 @@ def test_the_first_process_chooses_the_folder_and_those_it_starts_are_told(alone
 def test_processes_that_a_launcher_started_must_be_given_a_folder(alone, launched):
     for name, value in launched.items():
         alone.setenv(name, value)
-    with pytest.raises(ConfigError, match="several processes cannot agree.*: give --run"):
+    with pytest.raises(ConfigError, match=r"several processes cannot agree .*: give --run"):
         agreed_folder(lambda: Path("runs/chosen"))
 
 

@@ -1,11 +1,6 @@
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -69,31 +64,6 @@ def test_another_seed_gives_other_weights(quick_run, tmp_path):
         tmp_path / "other",
     )
     assert not same_weights(other.last, quick_run.last)
-
-
-def test_an_interrupted_run_resumes_to_the_same_end(quick_run, tmp_path):
-    script = (
-        "import sys, torch; sys.path.insert(0, sys.argv[2])\n"
-        f"torch.set_num_threads({torch.get_num_threads()})\n"  # sums round by how they are divided
-        "from training.conftest import quick_recipe\n"
-        "from spikformer.training.fit import train\n"
-        "train(quick_recipe(), sys.argv[1])"
-    )
-    folder = Run(tmp_path / "killed")
-    tests = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder.path), tests])
-    deadline = time.monotonic() + 120
-    while len(read_curve(folder.curve)) < 1 or not folder.checkpoint.is_file():
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert load_model(folder.last) is not None  # what is there is whole
-    train(folder.recipe(), folder.path, resume=True)
-    assert same_weights(folder.last, quick_run.last)
-    assert [row["epoch"] for row in read_curve(folder.curve)] == [0, 1]
-    assert folder.facts()["status"] == "finished"
 
 
 def test_a_folder_in_use_is_refused_and_left_alone(quick_run, tmp_path):

@@ -25,6 +25,9 @@ Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
 NUMBERS = (AFFINE_NUMBERS, 1, RAND_NUMBERS, ERASING_NUMBERS)
 """What is drawn for each sample: for the affine map, the flip, RandAugment, erasing."""
 
+BELOW_ONE = 1 - 2**-24
+"""The largest float32 below 1: rounding must not carry a drawn number to 1."""
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -91,7 +94,8 @@ class Augmentation:
             samples: Which these are in their split.
             batch: Which batch of the epoch, over all ranks.
         """
-        drawn = torch.from_numpy(uniforms(self.seed, epoch, samples, sum(NUMBERS))).float()
+        drawn = torch.from_numpy(uniforms(self.seed, epoch, samples, sum(NUMBERS)))
+        drawn = drawn.float().clamp(max=BELOW_ONE)
         affine, flip, rand, erasing = drawn.split(NUMBERS, dim=1)
         images = self._moved(self.pixels.sized(pixels), affine, flip[:, 0], rand)
         targets: Targets = labels

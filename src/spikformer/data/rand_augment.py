@@ -101,14 +101,14 @@ def _maps(operation: Int[Tensor, " B"], level: Tensor, height: int, width: int) 
     def chosen(name: str) -> Tensor:
         return torch.where(operation == OPERATIONS.index(name), level, 0)
 
-    # Pillow turns against the clock, seen with y downwards, about the middle.
+    # Pillow turns against the clock, seen with y downwards, about the middle; it rounds like this.
     angle = -ROTATION * chosen("rotate")
-    cosine, sine = angle.cos(), angle.sin()
+    cosine, sine = (part.round(decimals=15) for part in (angle.cos(), angle.sin()))
     middle_x, middle_y = width / 2, height / 2
-    turned_x = middle_x * (1 - cosine) - middle_y * sine
-    turned_y = middle_y * (1 - cosine) + middle_x * sine
-    right = turned_x + TRANSLATION * width * chosen("translate_x")
-    down = turned_y + TRANSLATION * height * chosen("translate_y")
+    turned_x = cosine * -middle_x + sine * -middle_y + middle_x
+    turned_y = -sine * -middle_x + cosine * -middle_y + middle_y
+    right = turned_x + TRANSLATION * chosen("translate_x") * width
+    down = turned_y + TRANSLATION * chosen("translate_y") * height
     across = sine + SHEAR * chosen("shear_x")
     return torch.stack([cosine, across, right, -sine, cosine, down], 1)
 

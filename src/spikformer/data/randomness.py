@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
+ORDER, BATCH, STEP = 0x0DE4, 0xBA7C, 0x5EED
+"""Set streams apart: what comes when must say nothing of what is done to it."""
 
 
 def uniforms(
@@ -23,13 +25,13 @@ def uniforms(
 
 
 def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    """An order of `length` samples for one epoch."""
-    return np.argsort(uniforms(seed, epoch, np.arange(length), 1)[:, 0], kind="stable")
+    """An order of `length` samples for one epoch, by numbers that nothing else draws."""
+    return np.argsort(uniforms(seed ^ ORDER, epoch, np.arange(length), 1)[:, 0], kind="stable")
 
 
 def batch_generator(seed: int, epoch: int, batch: int) -> np.random.Generator:
     """A generator for what one batch draws as a whole."""
-    word = _mix(_mix(_mix(_word(seed) + _word(0xBA7C)) + _word(epoch)) + _word(batch))
+    word = _mix(_mix(_mix(_word(seed) + _word(BATCH)) + _word(epoch)) + _word(batch))
     return np.random.Generator(np.random.PCG64(int(word[0])))
 
 
@@ -40,7 +42,7 @@ def step_seed(seed: int, step: int, slot: int = 0) -> int:
         step: Of the optimizer, from 0.
         slot: Which of the batches that make this step, over all ranks.
     """
-    word = _mix(_mix(_word(seed) + _word(0x5EED)) + _word(step))
+    word = _mix(_mix(_word(seed) + _word(STEP)) + _word(step))
     return int((_mix(word + _word(slot)) if slot else word)[0] >> np.uint64(1))
 
 

@@ -139,7 +139,7 @@ def forward(
     """Spikes of all steps and the potential after the last, functionally: what compilers read."""
     v = start(current, v0, firing)
     spikes = []
-    for x in current.unbind():
+    for x in steps_of(current):
         _, s, v = _step(charge, v, x, firing)
         spikes.append(s)
     return stack_like(spikes, current), order_like(v, current)
@@ -221,7 +221,7 @@ def charged(
     """Every step's u and s: recomputed for the adjoint, never stored."""
     v = start(current, v0, firing)
     potentials, spikes = [], []
-    for x in current.unbind():
+    for x in steps_of(current):
         u, s, v = _step(charge, v, x, firing)
         potentials.append(u)
         spikes.append(s)
@@ -248,7 +248,7 @@ def adjoint(
     """
     grads = []
     derivative = DERIVATIVES[firing.surrogate]
-    backwards = (reversed(steps) for steps in (potentials, spikes, grad_spikes.unbind()))
+    backwards = (reversed(steps) for steps in (potentials, spikes, steps_of(grad_spikes)))
     for u, s, grad_s in zip(*backwards, strict=True):
         slope = derivative(u - firing.threshold, firing.alpha)
         grad_s = grad_s.to(u.dtype)
@@ -321,6 +321,13 @@ def order_like(step: Tensor, current: Tensor) -> Tensor:
     """The values of one step in the current's memory order; no copy where it is so already."""
     inner = [d - 1 for d in _memory_order(current)[1:]]
     return step.permute(inner).contiguous().permute(_inverse(inner))
+
+
+def steps_of(x: Tensor) -> list[Tensor]:
+    """The steps, each a view of its own: the results of one `unbind` would be kept for the backward
+    pass where compiled, although what they view could be computed again.
+    """
+    return [x[t] for t in range(x.shape[0])]
 
 
 def start(current: Tensor, v0: Tensor | None, firing: Firing) -> Tensor:

@@ -65,7 +65,7 @@ def backward(
     grad_rate = torch.stack(
         [
             (grad_u * drive(v, x.to(v.dtype), firing.rest)).sum()
-            for grad_u, v, x in zip(grads, before[:-1], current.unbind(), strict=True)
+            for grad_u, v, x in zip(grads, before[:-1], membrane.steps_of(current), strict=True)
         ]
     ).sum()
     grad_weight = (grad_rate * rate * (1 - rate)).to(weight.dtype)

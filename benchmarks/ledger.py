@@ -1,0 +1,215 @@
+"""The ledger: one row for every run that is worth citing, and the README's table made from it.
+
+    python benchmarks/ledger.py add RUN NAME    # an evaluated run becomes results/runs/NAME
+    python benchmarks/ledger.py write           # ledger.csv and the README's table, from those
+
+A run's folder here holds its record, its curve and its evaluation on test, nothing else. Seeds of one
+recipe that differ in nothing else are one line of the README: mean and deviation.
+"""
+
+import csv
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from spikformer._files import replacing
+from spikformer.errors import DataError, SpikformerError
+from spikformer.recipes import RECIPES, find_recipe
+from spikformer.training.run import Run
+
+HERE = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- results: python benchmarks/ledger.py write -->", "<!-- end of results -->"
+EVALUATION = "evaluation-test.json"
+PAPER = {
+    "cifar10": 0.9519,
+    "cifar10_400": 0.9551,
+    "cifar100": 0.7786,
+    "cifar100_400": 0.7821,
+    "cifar10_paper224": 0.9703,
+}
+"""Test accuracy in the paper: the best epoch on test (tables 3 and 7)."""
+COLUMNS = (
+    "name",
+    "recipe",
+    "changed",
+    "model",
+    "seed",
+    "protocol",
+    "precision",
+    "epochs",
+    "validation_top1",
+    "test_top1",
+    "top1_paper_protocol",
+    "firing_rate",
+    "hours",
+    "hardware",
+    "versions",
+    "git_commit",
+    "split_hash",
+    "curve",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the ledger.
+
+    Args:
+        path: Its folder under `results/runs`.
+        facts: Its record.
+        evaluation: Of the weights that its protocol chose, on test, in float32.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    evaluation: dict[str, Any]
+
+    @property
+    def recipe(self) -> str:
+        return self.facts["recipe"]["name"]
+
+    @property
+    def changed(self) -> str:
+        """The fields that are not the recipe's own; the seed has a column of its own."""
+        own, used = find_recipe(self.recipe).to_dict(), self.facts["recipe"]
+        return " ".join(
+            f"--{part}.{name.replace('_', '-')} {value}"
+            for part, values in used.items()
+            if isinstance(values, dict)
+            for name, value in values.items()
+            if own[part].get(name) != value and name != "seed"
+        )
+
+    def row(self) -> dict[str, Any]:
+        facts, used = self.facts, self.facts["recipe"]
+        versions = (f"{k} {v}" for k, v in facts["versions"].items() if v)
+        return {column: facts.get(column, "") for column in COLUMNS} | {
+            "name": self.path.name,
+            "recipe": self.recipe,
+            "changed": self.changed,
+            "model": used["model"]["name"],
+            "seed": used["trainer"]["seed"],
+            "epochs": f"{facts['epochs']} of {used['trainer']['epochs']}",
+            "test_top1": self.evaluation["top1"],
+            "firing_rate": round(self.evaluation["firing_rate"], 5),
+            "hours": round(facts["hours"], 3),
+            "versions": ", ".join(versions),
+            "curve": f"runs/{self.path.name}/curve.csv",
+        }
+
+
+def entries() -> list[Entry]:
+    """All runs of the ledger, by name."""
+    return [
+        Entry(record.parent, json.loads(record.read_text()), _read(record.parent / EVALUATION))
+        for record in sorted((HERE / "runs").glob("*/run.json"))
+    ]
+
+
+def add(run: Path, name: str) -> None:
+    """Copy what a run is cited for.
+
+    Args:
+        run: Its folder, evaluated on test.
+        name: What the ledger calls it.
+
+    Raises:
+        DataError: when it is no run, or was not evaluated on test in float32.
+    """
+    source, target = Run(run), HERE / "runs" / name
+    facts = source.facts() | source.outcome()
+    if not (run / EVALUATION).is_file():
+        raise DataError(f"{str(run)!r} was not evaluated: spikformer evaluate {run}")
+    evaluation = _read(run / EVALUATION)
+    if evaluation["precision"] != "32":
+        raise DataError(f"{str(run)!r} was evaluated in {evaluation['precision']}, not in 32")
+    evaluation["weights"] = Path(evaluation["weights"]).name
+    target.mkdir(parents=True, exist_ok=True)
+    Run(target).write(facts)
+    with replacing(Run(target).curve) as partial:
+        partial.write_bytes(source.curve.read_bytes())
+    with replacing(target / EVALUATION) as partial:
+        partial.write_text(json.dumps(evaluation, indent=2) + "\n")
+    write()
+
+
+def write() -> None:
+    """Write `ledger.csv` and the README's table."""
+    with replacing(HERE / "ledger.csv") as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(entry.row() for entry in entries())
+    with replacing(README) as partial:
+        partial.write_text(with_table(README.read_text()))
+
+
+def with_table(readme: str) -> str:
+    """The README with today's table in place of the one it has."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def table() -> str:
+    """A line for every recipe and change of it; recipes without a run have empty cells."""
+    lines = [
+        "| recipe | model | test top-1, % | its protocol | best epoch on test, % ¹ | paper ¹, % "
+        "| epochs | hours | hardware |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in RECIPES:
+        groups: dict[str, list[Entry]] = {}
+        for entry in entries():
+            if entry.recipe == name:
+                groups.setdefault(entry.changed, []).append(entry)
+        lines += [_line(name, group) for group in groups.values()] or [_line(name, [])]
+    return "\n".join(lines)
+
+
+def _line(name: str, group: list[Entry]) -> str:
+    model, paper = find_recipe(name).model.name, _percent(iter([PAPER.get(name)]))
+    if not group:
+        return f"| `{name}` | `{model}` | | | | {paper} | | | |"
+    first = group[0]
+    files = f"[{first.path.name}](benchmarks/results/runs/{first.path.name})"
+    return " | ".join(
+        [
+            f"| `{name}`{' ²' if first.changed else ''} ({files})",
+            f"`{model}`",
+            _percent(entry.evaluation["top1"] for entry in group),
+            first.facts["protocol"],
+            _percent(entry.facts.get("top1_paper_protocol") for entry in group),
+            paper,
+            str(first.facts["epochs"]),
+            f"{statistics.mean(entry.facts['hours'] for entry in group):.2f}",
+            f"{first.facts['hardware']} |",
+        ]
+    )
+
+
+def _percent(shares: Iterator[float | None]) -> str:
+    found = [100 * share for share in shares if share is not None]
+    if len(found) < 2:
+        return f"{found[0]:.2f}" if found else ""
+    return f"{statistics.mean(found):.2f} ± {statistics.stdev(found):.2f} ({len(found)} seeds)"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def _add(run: Annotated[Path, tyro.conf.Positional], name: Annotated[str, tyro.conf.Positional]):
+    add(run, name)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.extras.subcommand_cli_from_dict({"add": _add, "write": write})
+    except SpikformerError as error:
+        raise SystemExit(f"ledger: {error}") from error
