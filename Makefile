@@ -36,7 +36,8 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/operations.py
-	$(BIN)/python benchmarks/digits.py
+	$(BIN)/python benchmarks/infer.py
+	$(BIN)/python benchmarks/train_step.py
 
 clean:
 	rm -rf .venv .inductor dist build

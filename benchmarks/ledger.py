@@ -1,7 +1,8 @@
 """The ledger: one row for every run that is worth citing, and the README's table made from it.
 
-    python benchmarks/ledger.py add RUN NAME    # an evaluated run becomes results/runs/NAME
-    python benchmarks/ledger.py write           # ledger.csv and the README's table, from those
+    python benchmarks/ledger.py add RUN NAME       # an evaluated run becomes results/runs/NAME
+    python benchmarks/ledger.py seeds RECIPE N     # trains, evaluates and adds seeds 0 to N - 1
+    python benchmarks/ledger.py write              # ledger.csv and the README's table, from those
 
 A run's folder here holds its record, its curve and its evaluation on test, nothing else. Seeds of one
 recipe that differ in nothing else are one line of the README: mean and deviation.
@@ -10,16 +11,20 @@ recipe that differ in nothing else are one line of the README: mean and deviatio
 import csv
 import json
 import statistics
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
+from rich.console import Console
 
 from spikformer._files import replacing
 from spikformer.errors import DataError, SpikformerError
 from spikformer.recipes import RECIPES, find_recipe
+from spikformer.training.evaluation import evaluate
+from spikformer.training.fit import train
 from spikformer.training.run import Run
 
 HERE = Path(__file__).parent / "results"
@@ -139,6 +144,25 @@ def add(run: Path, name: str) -> None:
     write()
 
 
+def seeds(recipe: str, count: int) -> None:
+    """Train a recipe with several seeds, evaluate each, and add it.
+
+    Args:
+        recipe: Its name.
+        count: How many seeds, from 0 on.
+    """
+    console = Console()
+    for seed in range(count):
+        chosen = find_recipe(recipe)
+        chosen = replace(chosen, trainer=replace(chosen.trainer, seed=seed))
+        with tempfile.TemporaryDirectory() as folder:
+            run = train(chosen, Path(folder) / "run", console=console)
+            found = evaluate(run.path, console=console)
+            (run.path / EVALUATION).write_text(json.dumps(found.to_dict()))
+            add(run.path, f"{recipe}-seed{seed}")
+        console.print(f"seed {seed}: {found.top1:.2%}")
+
+
 def write() -> None:
     """Write `ledger.csv` and the README's table."""
     with replacing(HERE / "ledger.csv") as partial, partial.open("w", newline="") as file:
@@ -204,12 +228,10 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def _add(run: Annotated[Path, tyro.conf.Positional], name: Annotated[str, tyro.conf.Positional]):
-    add(run, name)
-
-
 if __name__ == "__main__":
     try:
-        tyro.extras.subcommand_cli_from_dict({"add": _add, "write": write})
+        tyro.extras.subcommand_cli_from_dict(
+            {"add": add, "seeds": seeds, "write": write}, config=(tyro.conf.Positional,)
+        )
     except SpikformerError as error:
         raise SystemExit(f"ledger: {error}") from error
