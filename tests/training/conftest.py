@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from spikformer.recipes import find_recipe
 from spikformer.recipe import Recipe
+from spikformer.recipes import find_recipe
 
 
 def quick_recipe(epochs: int = 2, **data) -> Recipe:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -12,6 +12,9 @@ from spikformer.cli._options import console, run
 from spikformer.errors import ConfigError
 from spikformer.recipe import Recipe
 from spikformer.recipes import RECIPES, find_recipe
+
+if TYPE_CHECKING:
+    from spikformer.training.run import Run
 
 USAGE = f"""usage: spikformer train RECIPE [--field value ...]
        spikformer train --resume RUN
@@ -63,6 +66,7 @@ def resume_command(resume: Path) -> None:
 def _train(
     recipe: Recipe, folder: Path | None, *, resume: bool = False, overwrite: bool = False
 ) -> None:
+    from spikformer.training._ranks import is_first
     from spikformer.training.fit import train
 
     try:
@@ -73,10 +77,20 @@ def _train(
         raise ConfigError(
             f"training needs {error.name or 'tensorboard'}: pip install 'spikformer[train]'"
         ) from error
+    if is_first():
+        _print(finished)
+
+
+def _print(finished: "Run") -> None:
     facts = finished.facts()
-    console.print(
-        f"best on validation: {facts['validation_top1']:.2%} at epoch {facts['best_epoch'] + 1} "
-        f"of {recipe.trainer.epochs}, after {facts['hours'] * 60:.1f} min"
-    )
+    said = f"{facts['epochs']} epochs after {facts['hours'] * 60:.1f} min"
+    if "validation_top1" in facts:
+        said += (
+            f"; best on validation: {facts['validation_top1']:.2%} "
+            f"at epoch {facts['best_epoch'] + 1}"
+        )
+    if "top1_paper_protocol" in facts:
+        said += f"; best on test, as the paper reports: {facts['top1_paper_protocol']:.2%}"
+    console.print(said)
     console.print(f"run: {finished.path}")
     console.print(f"next: spikformer evaluate {finished.path}")

@@ -14,6 +14,7 @@ ADVICE = (
     ".*fp16 is not supported on CPU.*",  # `train` refuses it
     ".*dirpath has changed.*",  # a run may be moved before it is resumed
     ".*module.s. in eval mode at the start.*",  # the averaged network is, and should be
+    ".*sync_dist=True.*",  # what is logged was summed over the ranks before
     ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
 )
 """Warnings that tell a user of this library nothing they could act on."""
