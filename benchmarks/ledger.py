@@ -2,6 +2,7 @@
 
     python benchmarks/ledger.py add RUN NAME       # an evaluated run becomes results/runs/NAME
     python benchmarks/ledger.py seeds RECIPE N     # trains, evaluates and adds seeds 0 to N - 1
+    python benchmarks/ledger.py keep RUN NAME      # its weights in bfloat16 become weights/NAME
     python benchmarks/ledger.py write              # ledger.csv and the README's table, from those
 
 A run's folder here holds its record, its curve and its evaluation on test, nothing else. Seeds of one
@@ -17,17 +18,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 from rich.console import Console
 
 from spikformer._files import replacing
 from spikformer.errors import DataError, SpikformerError
+from spikformer.models import load_model, read_card, save_weights
 from spikformer.recipes import RECIPES, find_recipe
 from spikformer.training.evaluation import evaluate
 from spikformer.training.fit import train
 from spikformer.training.run import Run
 
 HERE = Path(__file__).parent / "results"
+WEIGHTS = Path(__file__).parent / "weights"
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- results: python benchmarks/ledger.py write -->", "<!-- end of results -->"
 EVALUATION = "evaluation-test.json"
@@ -144,6 +148,19 @@ def add(run: Path, name: str) -> None:
     write()
 
 
+def keep(run: Path, name: str) -> None:
+    """Keep a run's weights in the repository, rounded to bfloat16, for benchmarks to measure with.
+
+    Args:
+        run: Its folder.
+        name: Of the file, without its ending.
+    """
+    source = Run(run).chosen
+    target = WEIGHTS / f"{name}.safetensors"
+    save_weights(load_model(source), target, card=read_card(source), dtype=torch.bfloat16)
+    Console().print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+
+
 def seeds(recipe: str, count: int) -> None:
     """Train a recipe with several seeds, evaluate each, and add it.
 
@@ -231,7 +248,7 @@ def _read(path: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"add": add, "seeds": seeds, "write": write}, config=(tyro.conf.Positional,)
+            {"add": add, "keep": keep, "seeds": seeds, "write": write}, config=(tyro.conf.Positional,)
         )
     except SpikformerError as error:
         raise SystemExit(f"ledger: {error}") from error

@@ -568,3 +568,17 @@ def test_a_suffix_that_nobody_knows_is_refused(tmp_path):
     path.write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"weights must be \.safetensors, .*got 'weights\.onnx'"):
         load_weights(ours(), path)
+
+
+def test_maps_in_bfloat16_halve_the_file_and_norms_stay_exact(tmp_path):
+    model = create_model(NAME)
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    save_weights(model, whole)
+    save_weights(model, half, dtype=torch.bfloat16)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    for (key, loaded), kept in zip(
+        load_model(half).state_dict().items(), model.state_dict().values(), strict=True
+    ):
+        expected = kept.bfloat16().to(kept.dtype) if kept.dim() > 1 else kept
+        assert loaded.dtype == kept.dtype, key
+        assert torch.equal(loaded, expected), key
