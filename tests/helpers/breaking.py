@@ -16,6 +16,7 @@ import torch
 
 from spikformer import _files
 from spikformer.recipe import Recipe
+from spikformer.training.run import Run
 
 MODULES = ["spikformer.training.fit", "spikformer.training.module", "torch.utils.tensorboard"]
 """What takes seconds to import: once, for all processes."""
@@ -104,8 +105,13 @@ class Breaking:
         return call
 
 
-def break_off() -> None:
-    raise BrokenOffError
+def broken_and_resumed(recipe: Recipe, run: Path, moment: Moment) -> Run:
+    """A run that an exception broke off, and that the same process then resumed, apart."""
+    process = _prepared().Process(target=_break_and_resume, args=(recipe, run, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return Run(run)
 
 
 class Training:
@@ -125,9 +131,7 @@ class Training:
         killed: Moment | None = None,
         watch: Callable[[int], Any] | None = None,
     ) -> None:
-        # Forked from a process that has imported everything, but is not the one of the tests.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(MODULES)
+        context = _prepared()
         world = recipe.trainer.devices
         port = _free_port()
         self.processes = []
@@ -154,14 +158,42 @@ class Training:
         return first.exitcode
 
 
-def train_apart(*args: Any, **kwargs: Any) -> None:
+def train_apart(recipe: Recipe, run: Path, **options: Any) -> Run:
     """Train in other processes, to the end."""
-    assert Training(*args, **kwargs).wait() == 0
+    assert Training(recipe, run, **options).wait() == 0
+    return Run(run)
 
 
 def kill_and_wait(recipe: Recipe, run: Path, moment: Moment, *, resume: bool = False) -> None:
     """Train in other processes, until they are killed."""
     assert Training(recipe, run, resume=resume, killed=moment).wait() == -signal.SIGKILL
+
+
+def _prepared() -> Any:
+    """Forks a process that has imported everything, but is not the one of the tests.
+
+    That one checks the shape of every argument, which takes longer than training.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(MODULES)
+    return context
+
+
+def _break_and_resume(recipe: Recipe, run: Path, moment: Moment) -> None:
+    from spikformer.training.fit import train
+
+    def stop() -> None:
+        raise BrokenOffError
+
+    torch.set_num_threads(1)
+    try:
+        with Breaking(moment, stop):
+            train(recipe, run)
+    except BrokenOffError:
+        assert Run(run).facts()["status"] == "failed"
+        train(recipe, run, resume=True)
+    else:
+        raise AssertionError(f"training never came to {moment}")
 
 
 def _train(

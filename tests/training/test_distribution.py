@@ -18,7 +18,6 @@ from spikformer.data.pixels import Augmentation
 from spikformer.errors import ConfigError
 from spikformer.training._ranks import FOLDER_VARIABLE, RANK_VARIABLES, agreed_folder
 from spikformer.training.evaluation import evaluate
-from spikformer.training.fit import train
 from spikformer.training.run import Run, read_curve
 
 PLAIN = {
@@ -73,13 +72,12 @@ def noted(folder, rank):
 
 def trained_together(recipe, folder):
     """The run of two ranks, and their notes."""
-    train_apart(recipe, folder / "run", watch=partial(noting, folder))
-    return Run(folder / "run"), [noted(folder, rank) for rank in range(2)]
+    run = train_apart(recipe, folder / "run", watch=partial(noting, folder))
+    return run, [noted(folder, rank) for rank in range(2)]
 
 
 def trained_alone(recipe, folder):
-    with noting(folder, 0):
-        run = train(recipe, folder / "run")
+    run = train_apart(recipe, folder / "run", watch=partial(noting, folder))
     return run, noted(folder, 0)
 
 
