@@ -25,6 +25,7 @@ from rich.console import Console
 from spikformer._files import replacing
 from spikformer.errors import DataError, SpikformerError
 from spikformer.models import load_model, read_card, save_weights
+from spikformer.recipe import Model
 from spikformer.recipes import RECIPES, find_recipe
 from spikformer.training.evaluation import evaluate
 from spikformer.training.fit import train
@@ -214,15 +215,15 @@ def table() -> str:
 
 
 def _line(name: str, group: list[Entry]) -> str:
-    model, paper = find_recipe(name).model.name, _percent(iter([PAPER.get(name)]))
+    model, paper = _model(find_recipe(name).model), _percent(iter([PAPER.get(name)]))
     if not group:
-        return f"| `{name}` | `{model}` | | | | {paper} | | | |"
+        return f"| `{name}` | {model} | | | | {paper} | | | |"
     first = group[0]
     files = f"[{first.path.name}](benchmarks/results/runs/{first.path.name})"
     return " | ".join(
         [
             f"| `{name}`{' ²' if first.changed else ''} ({files})",
-            f"`{model}`",
+            model,
             _percent(entry.evaluation["top1"] for entry in group),
             first.facts["protocol"],
             _percent(entry.facts.get("top1_paper_protocol") for entry in group),
@@ -232,6 +233,11 @@ def _line(name: str, group: list[Entry]) -> str:
             f"{first.facts['hardware']} |",
         ]
     )
+
+
+def _model(model: Model) -> str:
+    changes = ", ".join(f"{name} {value}" for name, value in model.arguments().items())
+    return f"`{model.name}`" + (f" with {changes}" if changes else "")
 
 
 def _percent(shares: Iterator[float | None]) -> str:
@@ -248,7 +254,8 @@ def _read(path: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"add": add, "keep": keep, "seeds": seeds, "write": write}, config=(tyro.conf.Positional,)
+            {"add": add, "keep": keep, "seeds": seeds, "write": write},
+            config=(tyro.conf.Positional,),
         )
     except SpikformerError as error:
         raise SystemExit(f"ledger: {error}") from error

@@ -67,4 +67,4 @@ def test_every_result_named_in_the_readme_is_kept():
     rows = re.findall(r"\]\((benchmarks/results/[^)]+)\)", DOCUMENTS[0].read_text())
     assert rows
     for row in rows:
-        assert (ROOT / row).is_file()
+        assert (ROOT / row).exists()

@@ -3,7 +3,7 @@
 Command   spikformer train digits
 Hardware  two CPU cores
 Time      1.5 minutes
-Result    98.85 % +- 0.14 on test, seeds 0-4 (benchmarks/results/digits_epyc-2core_202611.md)
+Result    98.78 % +- 0.38 on test, seeds 0-4 (benchmarks/results/ledger.csv)
 
 Every value is our choice: the paper has no such data set.
 """

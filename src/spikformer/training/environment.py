@@ -50,7 +50,8 @@ def hardware() -> str:
     """The processor, and every GPU that PyTorch sees."""
     import torch
 
-    parts = [f"{processor()}, {torch.get_num_threads()} threads"]
+    threads = torch.get_num_threads()
+    parts = [f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"]
     parts += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return "; ".join(parts)
 
