@@ -27,23 +27,23 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit that this library runs from, "-dirty" behind it when files differ from it.
+    """The commit that this library runs from, "-dirty" behind it when its files differ from it.
 
     "" when it was installed from a package.
     """
-    here = Path(__file__).parent
-    commands = (
-        ["git", "ls-files", "--error-unmatch", Path(__file__).name],
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-    )
-    answer = ""
-    for command in commands:
-        try:
-            done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-        answer = done.stdout.strip()
-    return answer
+    package = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=package, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def hardware() -> str:
