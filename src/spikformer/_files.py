@@ -7,6 +7,9 @@ from pathlib import Path
 
 from spikformer.errors import DataError
 
+PARTIAL = ".*.partial*"
+"""Matches what `replacing` was writing when its process was killed."""
+
 
 def must_exist(path: Path) -> None:
     """Raise a DataError when there is no such file."""

@@ -1,5 +1,6 @@
 """Batches: the same ones on every machine, from wherever one left off."""
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -196,10 +197,17 @@ def _deliver(samples: _Samples, keys: list[Key], workers: int) -> Iterator[Batch
         batch_sampler=[[key] for key in keys],
         collate_fn=_as_it_is,
         num_workers=workers,
+        worker_init_fn=_own_group,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own, so that the global one is never touched
     )
     return iter(loader)
+
+
+def _own_group(_worker: int) -> None:
+    """Signals for the whole group, such as Ctrl-C, are for the training process to answer."""
+    if os.name == "posix":
+        os.setpgrp()
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -15,6 +15,7 @@ ADVICE = (
     ".*dirpath has changed.*",  # a run may be moved before it is resumed
     ".*module.s. in eval mode at the start.*",  # the averaged network is, and should be
     ".*sync_dist=True.*",  # what is logged was summed over the ranks before
+    ".*broadcast_buffers. is deprecated.*",  # nothing replaces it yet
     ".*LeafSpec.* is deprecated.*",  # Lightning's own use of PyTorch
 )
 """Warnings that tell a user of this library nothing they could act on."""

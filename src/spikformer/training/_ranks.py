@@ -23,8 +23,9 @@ def agreed_folder(choose: Callable[[], Path]) -> Path:
     """
     if FOLDER_VARIABLE in os.environ and not is_first():
         return Path(os.environ[FOLDER_VARIABLE])
-    launcher = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))
-    if int(launcher) > 1:
+    # torchrun sets RANK; Lightning, which starts processes too, does not.
+    launched = "WORLD_SIZE" if "RANK" in os.environ else "SLURM_NTASKS"
+    if int(os.environ.get(launched, "1")) > 1:
         raise ConfigError("several processes cannot agree on a folder by themselves: give --run")
     folder = choose()
     os.environ[FOLDER_VARIABLE] = str(folder)

@@ -1,6 +1,7 @@
 """What happens around the steps: progress, the curve, weights that are kept."""
 
 import csv
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -42,7 +43,9 @@ class CheckpointFiles(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         with replacing(path) as partial:
-            torch.save(checkpoint, partial)
+            content = io.BytesIO()  # PyTorch hides what the system says of a full disk
+            torch.save(checkpoint, content)
+            partial.write_bytes(content.getbuffer())
 
 
 class Logs(TensorBoardLogger):

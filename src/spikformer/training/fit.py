@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
+from spikformer._files import PARTIAL
 from spikformer.data import DataSet, load_data
 from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
 from spikformer.data.pixels import Augmentation, Pixels
@@ -141,9 +142,10 @@ def _fit(
     with quiet_lightning(), own_interrupts():
         trainer = _trainer(recipe, run, callbacks, console)
         module = Classifier(model, recipe, tuple(evaluation))
-        if not resume and is_first():  # nothing is removed before all that is named was found
-            shutil.rmtree(run.path, ignore_errors=True)
-            run.path.mkdir(parents=True)
+        if recipe.trainer.precision == "64":
+            module.double()  # Lightning does, but after it has loaded a checkpoint
+        if is_first():  # nothing is removed before all that is named was found
+            _clear(run, resume)
         record("running")
         try:
             trainer.fit(
@@ -153,17 +155,30 @@ def _fit(
                 ckpt_path=run.checkpoint if resume else None,
                 weights_only=True,
             )
-        except SystemExit as stop:  # Lightning's answer to a signal
-            record("interrupted")
-            if not run.checkpoint.is_file():
-                raise KeyboardInterrupt("interrupted before the first checkpoint") from stop
-            raise KeyboardInterrupt(
-                f"interrupted; go on with: spikformer train --resume {run.path}"
-            ) from stop
-        except BaseException:
-            record("failed")
+        except BaseException as stop:
+            # Lightning answers a signal with an exit; workers that got it too, with an error.
+            signalled = isinstance(stop, SystemExit) or trainer.received_sigterm
+            record("interrupted" if signalled else "failed")
+            if signalled:
+                raise KeyboardInterrupt(_how_to_go_on(run)) from stop
             raise
     record("finished")
+
+
+def _clear(run: Run, resume: bool) -> None:
+    """An empty folder; or, to go on, one without what a kill left half-written."""
+    if resume:
+        for partial in run.path.glob(PARTIAL):
+            partial.unlink(missing_ok=True)
+        return
+    shutil.rmtree(run.path, ignore_errors=True)
+    run.path.mkdir(parents=True)
+
+
+def _how_to_go_on(run: Run) -> str:
+    if not run.checkpoint.is_file():
+        return "interrupted before the first checkpoint"
+    return f"interrupted; go on with: spikformer train --resume {run.path}"
 
 
 def _trainer(

@@ -50,6 +50,8 @@ class Classifier(LightningModule):
         self.evaluated_on = evaluated_on
         decay = recipe.optim.ema
         self.average = None if decay is None else ModelEmaV3(model, decay)
+        if self.average is not None:
+            self.average.requires_grad_(False)  # or DDP waits for its gradients
         self.rates = RateMeter(model)
         self.register_buffer("loss_sum", torch.zeros(()))
         self.register_buffer("batches", torch.zeros(()))
