@@ -44,10 +44,12 @@ PAPER = {
     "cifar10_paper224": 0.9703,
 }
 """Test accuracy in the paper: the best epoch on test (tables 3 and 7)."""
+WITHOUT_EFFECT = ("seed", "root", "workers", "log_every", "checkpoint_every", "accelerator")
+"""Fields that make no other recipe; the seed has a column of its own."""
 COLUMNS = (
     "name",
     "recipe",
-    "changed",
+    "options",
     "model",
     "seed",
     "protocol",
@@ -85,15 +87,15 @@ class Entry:
         return self.facts["recipe"]["name"]
 
     @property
-    def changed(self) -> str:
-        """The fields that are not the recipe's own; the seed has a column of its own."""
+    def options(self) -> str:
+        """Options that make this run of the recipe."""
         own, used = find_recipe(self.recipe).to_dict(), self.facts["recipe"]
         return " ".join(
-            f"--{part}.{name.replace('_', '-')} {value}"
+            _option(f"{part}.{name}", value)
             for part, values in used.items()
             if isinstance(values, dict)
             for name, value in values.items()
-            if own[part].get(name) != value and name != "seed"
+            if own[part].get(name) != value and name not in WITHOUT_EFFECT
         )
 
     def row(self) -> dict[str, Any]:
@@ -102,7 +104,7 @@ class Entry:
         return {column: facts.get(column, "") for column in COLUMNS} | {
             "name": self.path.name,
             "recipe": self.recipe,
-            "changed": self.changed,
+            "options": self.options,
             "model": used["model"]["name"],
             "seed": used["trainer"]["seed"],
             "epochs": f"{facts['epochs']} of {used['trainer']['epochs']}",
@@ -134,11 +136,15 @@ def add(run: Path, name: str) -> None:
     """
     source, target = Run(run), HERE / "runs" / name
     facts = source.facts() | source.outcome()
+    find_recipe(facts["recipe"]["name"])
     if not (run / EVALUATION).is_file():
         raise DataError(f"{str(run)!r} was not evaluated: spikformer evaluate {run}")
     evaluation = _read(run / EVALUATION)
     if evaluation["precision"] != "32":
         raise DataError(f"{str(run)!r} was evaluated in {evaluation['precision']}, not in 32")
+    if evaluation["facts"]["epoch"] != read_card(source.chosen).facts["epoch"]:
+        raise DataError(f"{str(run)!r} was trained on since: spikformer evaluate {run}")
+    facts["recipe"]["data"]["root"] = None
     evaluation["weights"] = Path(evaluation["weights"]).name
     target.mkdir(parents=True, exist_ok=True)
     Run(target).write(facts)
@@ -158,7 +164,9 @@ def keep(run: Path, name: str) -> None:
     """
     source = Run(run).chosen
     target = WEIGHTS / f"{name}.safetensors"
-    save_weights(load_model(source), target, card=read_card(source), dtype=torch.bfloat16)
+    card = read_card(source)
+    card = replace(card, facts=card.facts | {"maps": "rounded to bfloat16 after all of this"})
+    save_weights(load_model(source), target, card=card, dtype=torch.bfloat16)
     Console().print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 
@@ -176,7 +184,8 @@ def seeds(recipe: str, count: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = train(chosen, Path(folder) / "run", console=console)
             found = evaluate(run.path, console=console)
-            (run.path / EVALUATION).write_text(json.dumps(found.to_dict()))
+            with replacing(run.path / EVALUATION) as partial:
+                partial.write_text(json.dumps(found.to_dict()))
             add(run.path, f"{recipe}-seed{seed}")
         console.print(f"seed {seed}: {found.top1:.2%}")
 
@@ -209,7 +218,7 @@ def table() -> str:
         groups: dict[str, list[Entry]] = {}
         for entry in entries():
             if entry.recipe == name:
-                groups.setdefault(entry.changed, []).append(entry)
+                groups.setdefault(entry.options, []).append(entry)
         lines += [_line(name, group) for group in groups.values()] or [_line(name, [])]
     return "\n".join(lines)
 
@@ -222,7 +231,7 @@ def _line(name: str, group: list[Entry]) -> str:
     files = f"[{first.path.name}](benchmarks/results/runs/{first.path.name})"
     return " | ".join(
         [
-            f"| `{name}`{' ²' if first.changed else ''} ({files})",
+            f"| `{name}`{' ²' if first.options else ''} ({files})",
             model,
             _percent(entry.evaluation["top1"] for entry in group),
             first.facts["protocol"],
@@ -233,6 +242,14 @@ def _line(name: str, group: list[Entry]) -> str:
             f"{first.facts['hardware']} |",
         ]
     )
+
+
+def _option(field: str, value: Any) -> str:
+    name = field.replace("_", "-")
+    if isinstance(value, bool):
+        part, _, last = name.partition(".")
+        return f"--{part}.{'' if value else 'no-'}{last}"
+    return f"--{name} {value}"
 
 
 def _model(model: Model) -> str:

@@ -58,7 +58,7 @@ def test_every_run_of_the_ledger_says_what_it_was(ledger):
 
 
 def test_a_run_that_was_not_evaluated_is_refused(ledger, tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"recipe": {}}))
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": {"name": "digits"}}))
     with pytest.raises(DataError, match="was not evaluated"):
         ledger.add(tmp_path, "none")
     assert not (ledger.HERE / "runs" / "none").exists()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from spikformer.errors import ConfigError
 
 Precision = Literal["32", "bf16", "16", "64"]
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Loss = Literal["mean", "tet"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 
@@ -149,8 +150,8 @@ class Trainer:
     """Decides weights, order and augmentation."""
     precision: Precision = "32"
     """`32`, `64`, or `bf16` and `16` for mixed precision."""
-    accelerator: str = "auto"
-    """`cpu`, `gpu`, `mps`, or `auto`."""
+    accelerator: Accelerator = "auto"
+    """The kind of device."""
     devices: int = 1
     """How many train together, each on batches of its own."""
     nodes: int = 1
@@ -158,7 +159,7 @@ class Trainer:
     strategy: Strategy = "auto"
     """`ddp`: every device has the whole network. `fsdp`: its parts are spread over them."""
     share_statistics: bool = False
-    """Norms see the batches of all devices, not of their own alone."""
+    """Norms see the batches of all devices at once, where there are several."""
     accumulate: int = 1
     """Batches of a device that make one step."""
     compile: bool = False
@@ -191,6 +192,7 @@ class Recipe:
     trainer: Trainer
 
     def __post_init__(self) -> None:
+        optim = self.optim
         share, positive, natural = "in [0, 1]", "positive", "0 or more"
         least_one, below_one = "at least 1", "in [0, 1)"
         rules = {
@@ -220,7 +222,7 @@ class Recipe:
             "optim.clip_norm": positive,
             "optim.ema": below_one,
             "trainer.epochs": least_one,
-            "trainer.seed": natural,
+            "trainer.seed": "in [0, 2^63)",
             "trainer.devices": least_one,
             "trainer.nodes": least_one,
             "trainer.accumulate": least_one,
@@ -230,6 +232,7 @@ class Recipe:
         holds = {
             share: lambda x: 0 <= x <= 1,
             "in [0, 10]": lambda x: 0 <= x <= 10,
+            "in [0, 2^63)": lambda x: 0 <= x < 2**63,
             positive: lambda x: x > 0,
             natural: lambda x: x >= 0,
             least_one: lambda x: x >= 1,
@@ -238,8 +241,14 @@ class Recipe:
         for name, rule in rules.items():
             part, field_name = name.split(".")
             value = getattr(getattr(self, part), field_name)
-            if value is not None and not holds[rule](value):
+            if value is not None and not (math.isfinite(value) and holds[rule](value)):
                 raise ConfigError(f"{name} must be {rule}, got {value}")
+        warm, cool, epochs = optim.warmup_epochs, optim.cooldown_epochs, self.trainer.epochs
+        if warm + cool >= epochs and warm + cool > 0:
+            raise ConfigError(
+                f"optim.warmup_epochs + optim.cooldown_epochs must be below trainer.epochs, "
+                f"got {warm} + {cool} and {epochs}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""

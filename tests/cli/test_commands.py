@@ -116,7 +116,7 @@ def test_help_for_a_recipe_shows_its_values(capsys):
         (["evaluate", "nowhere.safetensors"], "there is no file 'nowhere.safetensors'"),
         (["models", "resnet50"], "unknown model 'resnet50'"),
         (["train", "digits", "--trainer.accelerator", "gpu"], "trainer: "),
-        (["train", "digits", "--trainer.accelerator", "abacus"], "trainer: "),
+        (["train", "digits", "--trainer.accelerator", "abacus"], "invalid choice 'abacus'"),
         (
             ["train", "digits", "--trainer.accelerator", "cpu", "--trainer.precision", "16"],
             "trainer.precision 16 does not exist on this accelerator",

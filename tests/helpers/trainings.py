@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
 }
 STEPS, CHECKPOINTS = 11, 3
 """Of one epoch, when it is small: 757 images to train on, 500 to validate on."""
-CLOCKS = {"seconds", "waited", "waiting", "hours", "written", "git_commit"}
+CLOCKS = {"seconds", "waited", "waiting", "hours", "written", "git_commit", "pieces"}
 """What two equal runs need not have in common."""
 
 

@@ -165,7 +165,9 @@ def test_a_loss_that_is_no_number_names_its_step_and_leaves_what_was_good(
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "training_loss", loss)
-        with pytest.raises(NotFiniteError, match=f"the loss of step {bad} is infinite or no"):
+        with pytest.raises(
+            NotFiniteError, match=f"the loss or gradient of step {bad} is infinite or no"
+        ):
             train(RECIPE, run.path)
     assert len(taken) == found  # it is not looked at after every step
     state = checkpoint(run)
@@ -174,6 +176,27 @@ def test_a_loss_that_is_no_number_names_its_step_and_leaves_what_was_good(
     assert run.last.exists() == (kept >= STEPS)
     assert run.facts()["status"] == "failed"
     assert_same_end(train_apart(RECIPE, run.path, resume=True), whole)
+
+
+def test_a_gradient_that_is_no_number_behind_a_loss_that_is_one_is_found_before_it_is_kept(
+    tmp_path, monkeypatch
+):
+    run, bad = Run(tmp_path / "run"), 5
+    original, taken = module.training_loss, []
+
+    def loss(*args):
+        taken.append(None)
+        found = original(*args) * 1
+        if len(taken) == bad + 1:
+            found.register_hook(lambda grad: grad * math.nan)
+        return found
+
+    monkeypatch.setattr(module, "training_loss", loss)
+    with pytest.raises(NotFiniteError, match=f"the loss or gradient of step {bad} is"):
+        train(RECIPE, run.path)
+    state = checkpoint(run)
+    assert state["global_step"] <= bad
+    assert all(x.isfinite().all() for x in state["state_dict"].values())
 
 
 @contextmanager

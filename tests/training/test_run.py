@@ -88,7 +88,9 @@ def test_there_must_be_something_to_resume(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(tmp_path):
     recipe = quick_recipe(epochs=3)
     wild = dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, lr=1e30))
-    with pytest.raises(NotFiniteError, match="the loss of step 2 is infinite or no number"):
+    with pytest.raises(
+        NotFiniteError, match="the loss or gradient of step 1 is infinite or no number"
+    ):
         train(wild, tmp_path / "wild")
     assert not Run(tmp_path / "wild").best.exists()
 

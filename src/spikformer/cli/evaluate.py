@@ -12,6 +12,7 @@ from rich.console import Console
 from spikformer._files import replacing
 from spikformer.cli._options import chosen, console, plain_table, run
 from spikformer.errors import ConfigError
+from spikformer.recipe import Precision
 
 if TYPE_CHECKING:
     from spikformer.training.evaluation import Evaluation
@@ -29,7 +30,7 @@ def evaluate_command(
     out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     figure: Path | None = None,
     device: str = "cpu",
-    precision: Literal["32", "64", "bf16", "16"] = "32",
+    precision: Precision = "32",
     neuron: str | None = None,
     attention: str | None = None,
 ) -> None:
@@ -64,7 +65,8 @@ def evaluate_command(
     )
     _print(found)
     if out is None and source.is_dir():
-        out = source / f"evaluation-{split}.json"
+        other = "" if precision == "32" else f"-{precision}"
+        out = source / f"evaluation-{split}{other}.json"
     if out is not None:
         with replacing(out) as partial:
             partial.write_text(json.dumps(found.to_dict(), indent=2) + "\n")

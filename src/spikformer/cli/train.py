@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,9 +75,10 @@ def _train(
             recipe, folder, resume=resume, overwrite=overwrite, console=Console(file=sys.stderr)
         )
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"training needs {error.name or 'tensorboard'}: pip install 'spikformer[train]'"
-        ) from error
+        if find_spec("lightning") and find_spec("tensorboard"):
+            raise
+        missing = "tensorboard" if find_spec("lightning") else "lightning"
+        raise ConfigError(f"training needs {missing}: pip install 'spikformer[train]'") from error
     if is_first():
         _print(finished)
 

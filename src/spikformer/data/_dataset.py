@@ -30,7 +30,7 @@ class DataSet:
         name: As in `DATASETS`.
         train: What weights learn from.
         validation: What checkpoints are chosen by.
-        test: What is reported. Nothing else may look at it.
+        test: What is reported. It may be looked at while training, and choose nothing.
         classes: Names, in the order of the labels.
         mean: Subtracted from pixels in [0, 1], one number a channel.
         std: What the difference is divided by.

@@ -72,8 +72,10 @@ class RateMeter(nn.Module):
         self.layers = tuple(neurons)
         self.sums: Tensor
         self.calls: Tensor
+        self.sizes: Tensor
         self.register_buffer("sums", torch.zeros(len(neurons)))
         self.register_buffer("calls", torch.zeros(len(neurons)))
+        self.register_buffer("sizes", torch.zeros(len(neurons)))
         for index, neuron in enumerate(neurons.values()):
             neuron.register_forward_hook(partial(self._add, index))
 
@@ -81,6 +83,13 @@ class RateMeter(nn.Module):
         if neuron.training:
             self.sums[index] += spikes.detach().mean(dtype=torch.float32)
             self.calls[index] += 1
+            self.sizes[index] = float(spikes.numel())
+
+    def mean(self) -> float:
+        """The rate over all neurons and steps since the last reset."""
+        rates = self.sums / self.calls
+        ran = self.calls > 0
+        return float((rates * self.sizes)[ran].sum() / self.sizes[ran].sum())
 
     def read(self) -> dict[str, float]:
         """Layer to its mean rate since the last reset, for those that ran."""

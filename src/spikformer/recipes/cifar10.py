@@ -10,7 +10,7 @@ Sources: `cifar10/cifar10.yml`, `train.py`, `loader.py` and `aa_snn.py` of ZK-Zh
 the yml. The five operations of RandAugment: `aa_snn.py`. Mixup in all epochs: the yml's
 `mixup_off_epoch: 200` reaches only a copy, since persistent workers do the mixing. No crop: the yml's
 scale and ratio are 1. Mixed precision: `train.py`, there fp16. All 50,000 images train and the last
-epoch is reported: ours; the authors report the best epoch on test, beside it as
+epoch is reported, steps are compiled, eight workers: ours; the authors report the best epoch on test, beside it as
 `top1_paper_protocol`.
 """
 

@@ -6,8 +6,8 @@ Time      not measured
 Result    none yet; the paper reports 97.03 %, as the best epoch on test
 
 Wants weights of the same model trained on ImageNet: none are published. 60 epochs at 224 x 224, "other
-settings as for CIFAR": the paper. Everything else therefore as `cifar10`. Unverified: warm-up and
-cool-down within the 60 epochs, and the batch.
+settings as for CIFAR": the paper. Everything else therefore as `cifar10`. Unverified: whether
+warm-up and cool-down lie within the 60 epochs, and the batch.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Spikformer-2-128 on CIFAR-10, on two CPU cores in an afternoon.
+"""Spikformer-2-128 on CIFAR-10, on a CPU in an afternoon.
 
 Command   spikformer train cifar10_small --data.root DATA
 Hardware  one core of an AMD EPYC with AVX-512 and bfloat16 products

@@ -12,7 +12,7 @@ RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 def is_first() -> bool:
     """Whether this process is alone, or the first: the one that writes files."""
-    return next((int(os.environ[v]) for v in RANK_VARIABLES if v in os.environ), 0) == 0
+    return next((int(os.environ[v]) for v in RANK_VARIABLES if os.environ.get(v)), 0) == 0
 
 
 def agreed_folder(choose: Callable[[], Path]) -> Path:
@@ -24,8 +24,9 @@ def agreed_folder(choose: Callable[[], Path]) -> Path:
     if FOLDER_VARIABLE in os.environ and not is_first():
         return Path(os.environ[FOLDER_VARIABLE])
     # torchrun sets RANK; Lightning, which starts processes too, does not.
-    launched = "WORLD_SIZE" if "RANK" in os.environ else "SLURM_NTASKS"
-    if int(os.environ.get(launched, "1")) > 1:
+    # SLURM's batch step is one process, however many tasks it may start.
+    launchers = {"RANK": "WORLD_SIZE", "SLURM_PROCID": "SLURM_NTASKS"}
+    if any(int(os.environ.get(n) or 1) > 1 for r, n in launchers.items() if os.environ.get(r)):
         raise ConfigError("several processes cannot agree on a folder by themselves: give --run")
     folder = choose()
     os.environ[FOLDER_VARIABLE] = str(folder)

@@ -75,7 +75,8 @@ class OverallProgress(Callback):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        total = trainer.num_training_batches * (trainer.max_epochs or 1)
+        steps = trainer.num_training_batches // trainer.accumulate_grad_batches
+        total = int(steps) * (trainer.max_epochs or 1)
         self.task = self.progress.add_task(
             "training", total=total, completed=trainer.global_step, state=""
         )
@@ -133,18 +134,15 @@ class Curve(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = cast("Classifier", pl_module)
         module.share_sums()
-        rates = module.rates.read()
         measured = {
             "epoch": trainer.current_epoch,
             "lr": self.rate,
             "train_loss": module.epoch_loss(),
-            "firing_rate": sum(rates.values()) / len(rates),
+            "firing_rate": module.rates.mean(),
             "seconds": round(self._seconds(), 3),
             "waiting": round((self.waited + self.loader.waited) / self._seconds(), 4),
+            **module.evaluated,
         }
-        for name in module.evaluated_on:
-            for metric in ("loss", "top1"):
-                measured[f"{name}_{metric}"] = float(trainer.callback_metrics[f"{name}/{metric}"])
         if trainer.is_global_zero:
             self._write([*read_curve(self.path), measured])
 
@@ -189,7 +187,9 @@ class StepLog(Callback):
         module = cast("Classifier", pl_module)
         module.check_finite()
         loss, rates = module.epoch_loss(), module.rates.read()
-        values = {"train/loss": loss} | {f"rate/{layer}": rate for layer, rate in rates.items()}
+        values = {"train/epoch_loss_so_far": loss} | {
+            f"rate/{layer}": rate for layer, rate in rates.items()
+        }
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
 
@@ -249,15 +249,12 @@ class KeepWeights(Callback):
         state = trainer.strategy.lightning_module_state_dict()  # whole, also when it is spread
         kept = "model." if module.average is None else "average.module."
         weights = {k.removeprefix(kept): v for k, v in state.items() if k.startswith(kept)}
-        metrics = {
-            f"{name}_top1": float(trainer.callback_metrics[f"{name}/top1"])
-            for name in module.evaluated_on
-        }
+        metrics = {name: x for name, x in module.evaluated.items() if name.endswith("top1")}
         if trainer.is_global_zero:
             self.save("last", weights, trainer.current_epoch, metrics)
         if "validation_top1" not in metrics:
             return
-        score = metrics["validation_top1"], -float(trainer.callback_metrics["validation/loss"])
+        score = metrics["validation_top1"], -module.evaluated["validation_loss"]
         if score > self.best:
             self.best, self.best_epoch = score, trainer.current_epoch
             if trainer.is_global_zero:

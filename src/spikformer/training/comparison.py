@@ -1,6 +1,5 @@
 """Runs side by side: what they were told, what they reached, and when."""
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,12 +78,18 @@ def compare(sources: Sequence[str | os.PathLike[str]]) -> Comparison:
     settings = {field: tuple(s.get(field, "") for _, s, _, _ in found) for field in fields}
     curves = [curve for _, _, curve, _ in found]
     return Comparison(
-        names=tuple(path.name for path in paths),
+        names=_names(paths),
         facts={fact: tuple(facts.get(fact) for facts, _, _, _ in found) for fact in FACTS},
         settings={f: values for f, values in settings.items() if len(set(values) - {""}) > 1},
         curves={epoch: tuple(c.get(epoch) for c in curves) for epoch in sorted(_union(curves))},
         measured=tuple(measured for _, _, _, measured in found),
     )
+
+
+def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """As short as they can be and still differ."""
+    ends = tuple(path.name for path in paths)
+    return ends if len(set(ends)) == len(ends) else tuple(str(path) for path in paths)
 
 
 Column = tuple[dict[str, Any], dict[str, Any], dict[int, float], str]
@@ -95,7 +100,10 @@ def _of_run(run: Run) -> Column:
     facts = run.facts() | run.outcome()
     evaluation = run.path / "evaluation-test.json"
     if evaluation.is_file():
-        facts["test_top1"] = json.loads(evaluation.read_text())["top1"]
+        try:
+            facts["test_top1"] = json.loads(evaluation.read_text())["top1"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{evaluation} is damaged: {error}") from error
     settings = {
         f"{part}.{name}": str(value)
         for part, values in facts["recipe"].items()
@@ -107,12 +115,7 @@ def _of_run(run: Run) -> Column:
 
 
 def _of_curve(path: Path) -> Column:
-    try:
-        with path.open(newline="") as file:
-            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-        curve, measured = _accuracies(rows)
-    except (ValueError, KeyError, UnicodeDecodeError, TypeError) as error:
-        raise DataError(f"{path} is no curve: {error}") from error
+    curve, measured = _accuracies(read_curve(path))
     if not curve:
         raise DataError(f"{path} is no curve: it needs epoch and one of {', '.join(ACCURACIES)}")
     in_percent = max(curve.values()) > 1

@@ -17,7 +17,7 @@ from spikformer.errors import ConfigError, unknown_name
 from spikformer.models import Card, Spikformer, load_model, read_card
 from spikformer.probe import FiringRates, firing_rates
 from spikformer.recipe import Precision
-from spikformer.training.environment import find_device, versions
+from spikformer.training.environment import find_device, git_commit, hardware, versions
 from spikformer.training.run import Run
 
 SPLITS = ("train", "validation", "test")
@@ -41,8 +41,10 @@ class Evaluation:
         firing_rate: Spikes per neuron per step, over all neurons.
         firing_rates: The same for each layer.
         precision: What was computed in; `32` unless asked.
-        facts: What the weights say of themselves.
+        facts: What the weights say of themselves: recipe, protocol, seed, epoch.
+        hardware: What computed it.
         versions: Of what computed it.
+        git_commit: The same.
     """
 
     weights: str
@@ -58,7 +60,9 @@ class Evaluation:
     firing_rates: dict[str, float]
     precision: str
     facts: dict[str, Any]
+    hardware: str
     versions: dict[str, str]
+    git_commit: str
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -153,9 +157,9 @@ def find_subject(
     name = data or card.facts.get("data")
     if name is None:
         raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
-    known = {k: card.facts.get(k) for k in ("split_seed", "validation")}
-    seed, validation = (v if isinstance(v, int) else None for v in known.values())
-    found = load_data(name, root, seed or 0, validation)
+    known = card.facts if name == card.facts.get("data") else {}
+    split_seed, validation = known.get("split_seed", 0), known.get("validation")
+    found = load_data(name, root, split_seed, validation)
     if (card.input_size[0], card.classes) != (found.input_size[0], found.classes):
         raise ConfigError(
             f"{weights} takes {[*card.input_size]} and knows {_some(card.classes)}; "
@@ -167,6 +171,8 @@ def find_subject(
             f"{weights} was trained on another split of {name}: its test images may be among those "
             "it learned"
         )
+    if not len(found.split(split)):
+        raise ConfigError(f"split {split} of {name} is empty: nothing was kept to validate on")
     return Subject(weights, card, found)
 
 
@@ -226,7 +232,9 @@ def _judge(
         firing_rates=rates.by_layer(),
         precision=precision,
         facts=subject.card.facts,
+        hardware=hardware(),
         versions=versions(),
+        git_commit=git_commit(),
     )
 
 

@@ -55,13 +55,15 @@ def train(
     folder = Run(Path(run) if run is not None else agreed_folder(lambda: _new_folder(recipe)))
     if resume:
         _check_resumable(folder, recipe)
+        if folder.is_finished():
+            return folder
     elif is_first():
         _check_free(folder, overwrite)
     settings = recipe.data
     data = load_data(settings.name, settings.root, settings.split_seed, settings.validation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
-        model = _build(recipe, data)
+        model = _build(recipe, data, resume)
         _fit(model, recipe, data, folder, resume, console)
     return folder
 
@@ -102,12 +104,12 @@ def _check_free(run: Run, overwrite: bool) -> None:
         raise ConfigError(f"{str(run.path)!r} is not the folder of a run; it is not overwritten")
 
 
-def _build(recipe: Recipe, data: DataSet) -> Spikformer:
+def _build(recipe: Recipe, data: DataSet, resume: bool) -> Spikformer:
     channels, *_ = data.input_size
     arguments = {"num_classes": len(data.classes), "in_chans": channels, **recipe.model.arguments()}
     model = create_model(recipe.model.name, **arguments)
     assert isinstance(model, Spikformer)
-    if recipe.model.weights is not None:
+    if recipe.model.weights is not None and not resume:
         load_weights(model, recipe.model.weights, head=False)
     return model.to(memory_format=torch.channels_last)
 
@@ -131,14 +133,14 @@ def _fit(
         card = _card(recipe, data, portrait, epoch=epoch, **metrics)
         save_weights(portrait, run.path / f"{which}.safetensors", card=card)
 
-    training, evaluation = _loaders(recipe, data)
+    training, evaluation = _loaders(model, recipe, data)
     callbacks = [
         Together(training, list(evaluation.values()), share=recipe.trainer.share_statistics),
         KeepWeights(save),
         DataPlace(training),
         Curve(run.curve, training),
     ]
-    record = _recorder(run, recipe, data)
+    record = _recorder(run, recipe, data, resume)
     with quiet_lightning(), own_interrupts():
         trainer = _trainer(recipe, run, callbacks, console)
         module = Classifier(model, recipe, tuple(evaluation))
@@ -166,10 +168,12 @@ def _fit(
 
 
 def _clear(run: Run, resume: bool) -> None:
-    """An empty folder; or, to go on, one without what a kill left half-written."""
+    """An empty folder; or, to go on, one without what a kill left half-written, and without what
+    was said of weights that will change.
+    """
     if resume:
-        for partial in run.path.glob(PARTIAL):
-            partial.unlink(missing_ok=True)
+        for stale in (*run.path.glob(PARTIAL), *run.path.glob("evaluation-*.json")):
+            stale.unlink(missing_ok=True)
         return
     shutil.rmtree(run.path, ignore_errors=True)
     run.path.mkdir(parents=True)
@@ -237,6 +241,9 @@ def _strategy(recipe: Recipe) -> Any:
 
     settings = recipe.trainer
     if settings.strategy == "fsdp":
+        for name in ("ema", "clip_norm"):
+            if getattr(recipe.optim, name) is not None:
+                raise ConfigError(f"trainer.strategy fsdp does not go with optim.{name}")
         return FSDPStrategy(auto_wrap_policy={EncoderBlock}, state_dict_type="full")
     if settings.devices * settings.nodes == 1 and settings.strategy == "auto":
         return "auto"
@@ -244,9 +251,12 @@ def _strategy(recipe: Recipe) -> Any:
     return DDPStrategy(broadcast_buffers=False)
 
 
-def _loaders(recipe: Recipe, data: DataSet) -> tuple[TrainingLoader, dict[str, EvaluationLoader]]:
+def _loaders(
+    model: Spikformer, recipe: Recipe, data: DataSet
+) -> tuple[TrainingLoader, dict[str, EvaluationLoader]]:
     """What is trained on, and what is evaluated after every epoch."""
     settings, trainer = recipe.data, recipe.trainer
+    _check_sides(model, data, settings.side)
     pixels = Pixels(data.mean, data.std, settings.side)
     augment = Augmentation(pixels, recipe.augment, len(data.classes), trainer.seed)
     training = TrainingLoader(
@@ -270,6 +280,15 @@ def _loaders(recipe: Recipe, data: DataSet) -> tuple[TrainingLoader, dict[str, E
     return training, evaluation
 
 
+def _check_sides(model: Spikformer, data: DataSet, side: int | None) -> None:
+    stride = model.stem.strides[-1]
+    _, height, width = data.input_size
+    if (side or height) % stride or (side or width) % stride:
+        raise ConfigError(
+            f"data.side must be a multiple of {stride} for this model, got {side or f'{height} x {width}'}"
+        )
+
+
 def _card(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> Card:
     channels, height, width = data.input_size
     side = recipe.data.side
@@ -280,7 +299,7 @@ def _card(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> Car
         mean=data.mean,
         std=data.std,
         input_size=(channels, side or height, side or width),
-        interpolation=data.interpolation,
+        interpolation="bicubic" if side else data.interpolation,
         split=data.split_name,
         facts={
             "recipe": recipe.name,
@@ -289,24 +308,39 @@ def _card(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> Car
             "validation": len(data.validation),
             "split_hash": data.split_hash,
             "seed": recipe.trainer.seed,
+            "protocol": _protocol(data),
             **facts,
         },
     )
 
 
-def _recorder(run: Run, recipe: Recipe, data: DataSet) -> Callable[[str], None]:
-    """Writes the run's record, with the given status."""
-    always = {
-        "recipe": recipe.to_dict(),
-        "protocol": BEST_ON_VALIDATION if len(data.validation) else LAST_EPOCH,
-        "precision": recipe.trainer.precision,
-        "split": data.split_name,
-        "split_hash": data.split_hash,
-        "seed": recipe.trainer.seed,
+def _protocol(data: DataSet) -> str:
+    return BEST_ON_VALIDATION if len(data.validation) else LAST_EPOCH
+
+
+def _recorder(run: Run, recipe: Recipe, data: DataSet, resume: bool) -> Callable[[str], None]:
+    """Writes the run's record, with the given status.
+
+    A run in pieces lists all of them: each may have had its own machine and commit.
+    """
+    earlier = run.facts().get("pieces", []) if resume else []
+    piece = {
+        "from_epoch": run.outcome()["epochs"] if resume else 0,
         "hardware": hardware(),
         "versions": versions(),
         "git_commit": git_commit(),
     }
+    always = {
+        "recipe": recipe.to_dict(),
+        "protocol": _protocol(data),
+        "precision": recipe.trainer.precision,
+        "split": data.split_name,
+        "split_hash": data.split_hash,
+        "seed": recipe.trainer.seed,
+        **piece,
+        "pieces": [*earlier, piece],
+    }
+    del always["from_epoch"]
 
     def record(status: str) -> None:
         if is_first():

@@ -8,7 +8,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
-from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage]
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
@@ -20,6 +19,10 @@ from spikformer.models import Spikformer
 from spikformer.probe import RateMeter
 from spikformer.recipe import Optim, Recipe
 
+NEVER = 2**62
+"""No step: later than every one."""
+WRAPPED = "_fsdp_wrapped_module."
+"""What FSDP writes into names; the parameters behind them are flat, whatever they were."""
 TET_LOGIT = 1.0
 """What the second term of the TET loss draws every logit to."""
 
@@ -48,6 +51,9 @@ class Classifier(LightningModule):
         self.model = model
         self.recipe = recipe
         self.evaluated_on = evaluated_on
+        self.evaluated: dict[str, float] = {}
+        """`validation_top1` and the like, of the last epoch."""
+        self.maps = {name for name, p in model.named_parameters() if p.dim() > 1}
         decay = recipe.optim.ema
         self.average = None if decay is None else ModelEmaV3(model, decay)
         if self.average is not None:
@@ -55,7 +61,7 @@ class Classifier(LightningModule):
         self.rates = RateMeter(model)
         self.register_buffer("loss_sum", torch.zeros(()))
         self.register_buffer("batches", torch.zeros(()))
-        self.register_buffer("bad_step", torch.tensor(-1))
+        self.register_buffer("bad_step", torch.tensor(NEVER))
         compiled = _compiled if recipe.trainer.compile else _as_it_is
         tet = recipe.optim.loss == "tet"
         self._train_logits = compiled(model.forward_steps if tet else model.forward)
@@ -71,9 +77,18 @@ class Classifier(LightningModule):
         now = loss.detach()
         self.loss_sum += now
         self.batches += 1
-        first = ~torch.isfinite(now) & (self.bad_step < 0)
-        self.bad_step.masked_fill_(first, self.global_step)
+        self._watch(now)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.recipe.trainer.precision != "16":  # there infinities are scaled away
+            grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+            self._watch(torch.nn.utils.get_total_norm(grads))
+
+    def _watch(self, value: Tensor) -> None:
+        """Note this step, if the value is no number and none was before."""
+        bad = ~torch.isfinite(value.detach())
+        self.bad_step.masked_fill_(bad & (self.bad_step == NEVER), self.global_step)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -81,16 +96,14 @@ class Classifier(LightningModule):
             self.average.update(self.model)
 
     def check_finite(self) -> None:
-        """See that all losses so far were numbers. The device is waited for.
+        """See that all losses and gradients so far were numbers. The device is waited for.
 
         Raises:
-            NotFiniteError: naming the first step whose loss was none.
+            NotFiniteError: naming the first step where one was none.
         """
-        step = int(
-            self.reduced(self.bad_step, dist.ReduceOp.MAX if dist.is_initialized() else None)
-        )
-        if step >= 0:
-            raise NotFiniteError(f"the loss of step {step} is infinite or no number")
+        step = int(self.reduced(self.bad_step, lowest=True))
+        if step != NEVER:
+            raise NotFiniteError(f"the loss or gradient of step {step} is infinite or no number")
 
     def share_sums(self) -> None:
         """Give every rank the mean of all ranks' sums, since a checkpoint holds one rank's."""
@@ -128,19 +141,28 @@ class Classifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         totals = self.reduced(self.tallies).tolist()
         for name, (right, loss, count) in zip(self.evaluated_on, totals, strict=True):
+            self.evaluated |= {f"{name}_loss": loss / count, f"{name}_top1": right / count}
             self.log_dict({f"{name}/top1": right / count, f"{name}/loss": loss / count})
 
-    def reduced(self, values: Tensor, operation: Any = None) -> Tensor:
-        """A sum over all ranks, or another reduction."""
+    def reduced(self, values: Tensor, *, lowest: bool = False) -> Tensor:
+        """The sum over all ranks, or the lowest of them."""
         total = values.clone()
         if dist.is_initialized():
-            dist.all_reduce(total, operation or dist.ReduceOp.SUM)
+            dist.all_reduce(total, dist.ReduceOp.MIN if lowest else dist.ReduceOp.SUM)
         return total
 
     def configure_optimizers(self) -> Any:
         optim = self.recipe.optim
-        groups = param_groups_weight_decay(self.model, optim.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr)
+        groups: dict[bool, list[Tensor]] = {True: [], False: []}
+        for name, parameter in self.model.named_parameters():
+            groups[name.replace(WRAPPED, "") in self.maps].append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": groups[False], "weight_decay": 0.0},
+                {"params": groups[True], "weight_decay": optim.weight_decay},
+            ],
+            lr=optim.lr,
+        )
 
         def relative_rate(epoch: int) -> float:
             return optim.lr_at(epoch, self.recipe.trainer.epochs) / optim.lr

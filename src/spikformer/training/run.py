@@ -97,6 +97,12 @@ class Run:
         """
         return Recipe.from_dict(self.facts()["recipe"])
 
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.facts().get("status") == "finished" and (
+            len(read_curve(self.curve)) >= self.recipe().trainer.epochs
+        )
+
     def outcome(self) -> dict[str, Any]:
         """What the curve says of the run: epochs, hours, the chosen one, and the paper's protocol.
 
@@ -123,9 +129,19 @@ class Run:
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a `curve.csv`, without what was not measured; none when there is no such file."""
+    """The rows of a curve, without what was not measured; none when there is no such file.
+
+    Raises:
+        DataError: when it is damaged.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"])} for row in rows]
+    try:
+        with path.open(newline="") as file:
+            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        curve = [{**row, "epoch": int(row["epoch"])} for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no curve: {error}") from error
+    if not curve and path.stat().st_size and "epoch" not in path.read_text():
+        raise DataError(f"{path} is no curve: it has no column epoch")
+    return curve
