@@ -52,7 +52,8 @@ class Breaking:
         self.left = moment.count
 
     def __enter__(self) -> None:
-        from spikformer.training.callbacks import Checkpoints, StepLog
+        from spikformer.training.callbacks import StepLog
+        from spikformer.training.checkpoints import Checkpoints
         from spikformer.training.module import Classifier
 
         owner, name, wrap = {

@@ -11,7 +11,7 @@ from torch._subclasses import FakeTensorMode
 
 from spikformer import kernels
 from spikformer.errors import ConfigError
-from spikformer.kernels import OPERATIONS, membrane
+from spikformer.kernels import OPERATIONS
 from spikformer.kernels.if_ import reference as if_reference
 from spikformer.kernels.lif import reference as lif_reference
 from spikformer.kernels.plif import reference as plif_reference
@@ -40,7 +40,7 @@ def both(operation):
 
 
 def firing(v_reset):
-    return tuple(membrane.check_firing(1.0, v_reset, True, "sigmoid", None))
+    return tuple(kernels.check_firing(1.0, v_reset, True, "sigmoid", None))
 
 
 def test_every_operation_has_its_tests():

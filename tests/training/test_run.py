@@ -8,9 +8,8 @@ from safetensors.torch import load_file
 
 from spikformer import load_model, read_card
 from spikformer.errors import ConfigError, DataError, NotFiniteError
-from spikformer.training.callbacks import read_curve
 from spikformer.training.fit import train
-from spikformer.training.run import Run
+from spikformer.training.run import Run, read_curve
 
 from .conftest import quick_recipe
 
@@ -150,7 +149,7 @@ def test_nothing_is_removed_for_a_recipe_that_cannot_run(quick_run, tmp_path):
     for wrong in (
         dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name="nothing")),
         dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name="nothing")),
-        dataclasses.replace(recipe, trainer=dataclasses.replace(recipe.trainer, accelerator="x")),
+        dataclasses.replace(recipe, trainer=dataclasses.replace(recipe.trainer, accelerator="mps")),
     ):
         with pytest.raises(ConfigError):
             train(wrong, folder.path, overwrite=True)

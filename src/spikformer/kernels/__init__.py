@@ -8,9 +8,9 @@ reference and fuses it with what surrounds it; `torch.export` keeps it as one no
 """
 
 from spikformer.kernels._declare import accumulator, backends
+from spikformer.kernels.firing import check_firing
 from spikformer.kernels.if_ import if_
 from spikformer.kernels.lif import lif
-from spikformer.kernels.membrane import check_firing
 from spikformer.kernels.plif import plif
 from spikformer.kernels.spike_attention import spike_attention
 

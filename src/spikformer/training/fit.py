@@ -3,8 +3,8 @@
 import copy
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ from spikformer.data import DataSet, load_data
 from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
 from spikformer.data.pixels import Augmentation, Pixels
 from spikformer.errors import ConfigError, DataError
-from spikformer.models import Card, Spikformer, create_model, load_weights, save_weights
+from spikformer.models import Spikformer, create_model, load_weights, save_weights
 from spikformer.recipe import Recipe
 from spikformer.training._manners import own_interrupts, quiet_lightning
 from spikformer.training._ranks import agreed_folder, is_first
-from spikformer.training.environment import git_commit, hardware, versions
-from spikformer.training.run import BEST_ON_VALIDATION, LAST_EPOCH, Run
+from spikformer.training.record import card_of, recorder
+from spikformer.training.run import Run
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
@@ -123,14 +123,15 @@ def _fit(
     console: Console | None,
 ) -> None:
     # Lightning takes seconds to import: here, so that nothing else waits for it.
-    from spikformer.training.callbacks import Curve, DataPlace, KeepWeights, Together
+    from spikformer.training.callbacks import Curve, Together
+    from spikformer.training.checkpoints import DataPlace, KeepWeights
     from spikformer.training.module import Classifier
 
     portrait = copy.deepcopy(model)
 
     def save(which: str, weights: Any, epoch: int, metrics: Mapping[str, float]) -> None:
         portrait.load_state_dict(weights)
-        card = _card(recipe, data, portrait, epoch=epoch, **metrics)
+        card = card_of(recipe, data, portrait, epoch=epoch, **metrics)
         save_weights(portrait, run.path / f"{which}.safetensors", card=card)
 
     training, evaluation = _loaders(model, recipe, data)
@@ -140,7 +141,7 @@ def _fit(
         DataPlace(training),
         Curve(run.curve, training),
     ]
-    record = _recorder(run, recipe, data, resume)
+    record = recorder(run, recipe, data, resume)
     with quiet_lightning(), own_interrupts():
         trainer = _trainer(recipe, run, callbacks, console)
         module = Classifier(model, recipe, tuple(evaluation))
@@ -191,13 +192,8 @@ def _trainer(
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
 
-    from spikformer.training.callbacks import (
-        CheckpointFiles,
-        Checkpoints,
-        Logs,
-        OverallProgress,
-        StepLog,
-    )
+    from spikformer.training.callbacks import Logs, OverallProgress, StepLog
+    from spikformer.training.checkpoints import CheckpointFiles, Checkpoints
 
     settings = recipe.trainer
     shown = [] if console is None or not is_first() else [OverallProgress(console)]
@@ -287,64 +283,3 @@ def _check_sides(model: Spikformer, data: DataSet, side: int | None) -> None:
         raise ConfigError(
             f"data.side must be a multiple of {stride} for this model, got {side or f'{height} x {width}'}"
         )
-
-
-def _card(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> Card:
-    channels, height, width = data.input_size
-    side = recipe.data.side
-    return Card(
-        model=recipe.model.name,
-        arguments=model.arguments,
-        classes=data.classes,
-        mean=data.mean,
-        std=data.std,
-        input_size=(channels, side or height, side or width),
-        interpolation="bicubic" if side else data.interpolation,
-        split=data.split_name,
-        facts={
-            "recipe": recipe.name,
-            "data": data.name,
-            "split_seed": recipe.data.split_seed,
-            "validation": len(data.validation),
-            "split_hash": data.split_hash,
-            "seed": recipe.trainer.seed,
-            "protocol": _protocol(data),
-            **facts,
-        },
-    )
-
-
-def _protocol(data: DataSet) -> str:
-    return BEST_ON_VALIDATION if len(data.validation) else LAST_EPOCH
-
-
-def _recorder(run: Run, recipe: Recipe, data: DataSet, resume: bool) -> Callable[[str], None]:
-    """Writes the run's record, with the given status.
-
-    A run in pieces lists all of them: each may have had its own machine and commit.
-    """
-    earlier = run.facts().get("pieces", []) if resume else []
-    piece = {
-        "from_epoch": run.outcome()["epochs"] if resume else 0,
-        "hardware": hardware(),
-        "versions": versions(),
-        "git_commit": git_commit(),
-    }
-    always = {
-        "recipe": recipe.to_dict(),
-        "protocol": _protocol(data),
-        "precision": recipe.trainer.precision,
-        "split": data.split_name,
-        "split_hash": data.split_hash,
-        "seed": recipe.trainer.seed,
-        **piece,
-        "pieces": [*earlier, piece],
-    }
-    del always["from_epoch"]
-
-    def record(status: str) -> None:
-        if is_first():
-            written = datetime.now(UTC).isoformat(timespec="seconds")
-            run.write({"status": status, **run.outcome(), "written": written, **always})
-
-    return record

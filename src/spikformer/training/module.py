@@ -95,6 +95,10 @@ class Classifier(LightningModule):
         if self.average is not None:
             self.average.update(self.model)
 
+    def ends_a_step(self, batch_idx: int) -> bool:
+        """Whether the optimizer steps after this batch."""
+        return (batch_idx + 1) % self.recipe.trainer.accumulate == 0
+
     def check_finite(self) -> None:
         """See that all losses and gradients so far were numbers. The device is waited for.
 

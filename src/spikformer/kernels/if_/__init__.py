@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spikformer.kernels import membrane
+from spikformer.kernels import firing, membrane
 from spikformer.kernels.if_ import reference
 
 
@@ -28,8 +28,8 @@ def if_(
     Raises:
         ConfigError: when an argument breaks a rule of `lif`.
     """
-    membrane.check_current(current, v0)
-    options = membrane.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
+    firing.check_current(current, v0)
+    options = firing.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
     return torch.ops.spikformer.if_(current, v0, *options)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from spikformer.kernels import membrane
-from spikformer.kernels.membrane import Firing
+from spikformer.kernels.firing import Firing
 
 CHARGE = membrane.Charge(
     pure=lambda v, x: v + x,

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spikformer.errors import ConfigError
-from spikformer.kernels import membrane
+from spikformer.kernels import firing, membrane
 from spikformer.kernels.lif import reference
 
 
@@ -47,8 +47,8 @@ def lif(
     """
     if not tau >= 1:
         raise ConfigError(f"tau is a number of steps and must be >= 1, got {tau}")
-    membrane.check_current(current, v0)
-    options = membrane.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
+    firing.check_current(current, v0)
+    options = firing.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
     return torch.ops.spikformer.lif(current, v0, tau, *options)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikformer.kernels import membrane
-from spikformer.kernels.membrane import Firing
+from spikformer.kernels.firing import Firing
 
 
 def charge(tau: float, rest: float) -> membrane.Charge:

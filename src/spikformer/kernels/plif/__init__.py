@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spikformer.errors import ConfigError
-from spikformer.kernels import membrane
+from spikformer.kernels import firing, membrane
 from spikformer.kernels.plif import reference
 
 
@@ -36,8 +36,8 @@ def plif(
     """
     if weight.dim() != 0:
         raise ConfigError(f"weight must be a single number, got shape {[*weight.shape]}")
-    membrane.check_current(current, v0)
-    options = membrane.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
+    firing.check_current(current, v0)
+    options = firing.check_firing(threshold, v_reset, detach_reset, surrogate, alpha)
     return torch.ops.spikformer.plif(current, weight, v0, *options)
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from spikformer.kernels import membrane
 from spikformer.kernels._declare import accumulator
-from spikformer.kernels.membrane import Firing
+from spikformer.kernels._order import order_like, stack_like, steps_of
+from spikformer.kernels.firing import Firing
 
 
 def drive(v: Tensor, x: Tensor, rest: float) -> Tensor:
@@ -65,12 +66,12 @@ def backward(
     grad_rate = torch.stack(
         [
             (grad_u * drive(v, x.to(v.dtype), firing.rest)).sum()
-            for grad_u, v, x in zip(grads, before[:-1], membrane.steps_of(current), strict=True)
+            for grad_u, v, x in zip(grads, before[:-1], steps_of(current), strict=True)
         ]
     ).sum()
     grad_weight = (grad_rate * rate * (1 - rate)).to(weight.dtype)
-    grad_current = membrane.stack_like([grad_u * rate for grad_u in grads], current)
-    return grad_current, grad_weight, membrane.order_like(grad_v0, current)
+    grad_current = stack_like([grad_u * rate for grad_u in grads], current)
+    return grad_current, grad_weight, order_like(grad_v0, current)
 
 
 forward_eager = partial(forward, unroll=membrane.forward_eager)
