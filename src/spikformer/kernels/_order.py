@@ -51,9 +51,8 @@ def unflat(neurons: Tensor, order: list[int], like: Tensor) -> Tensor:
 
 
 def empty_like_current(current: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    order = memory_order(current)
-    shape = [current.shape[d] for d in order]
-    return current.new_empty(shape, dtype=dtype).permute(_inverse(order))
+    numbers = current.new_empty(current.numel(), dtype=dtype)
+    return unflat(numbers, memory_order(current), current)
 
 
 def memory_order(current: Tensor) -> list[int]:

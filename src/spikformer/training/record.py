@@ -48,8 +48,8 @@ def recorder(run: Run, recipe: Recipe, data: DataSet, resume: bool) -> Callable[
     A run in pieces lists all of them: each may have had its own machine and commit.
     """
     earlier = run.facts().get("pieces", []) if resume else []
-    piece = {
-        "from_epoch": run.outcome()["epochs"] if resume else 0,
+    begun = run.outcome()["epochs"] if resume else 0
+    made_with = {
         "hardware": hardware(),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -61,10 +61,9 @@ def recorder(run: Run, recipe: Recipe, data: DataSet, resume: bool) -> Callable[
         "split": data.split_name,
         "split_hash": data.split_hash,
         "seed": recipe.trainer.seed,
-        **piece,
-        "pieces": [*earlier, piece],
+        **made_with,
+        "pieces": [*earlier, {"from_epoch": begun, **made_with}],
     }
-    del always["from_epoch"]
 
     def record(status: str) -> None:
         if is_first():

@@ -138,10 +138,10 @@ def read_curve(path: Path) -> list[dict[str, float]]:
         return []
     try:
         with path.open(newline="") as file:
-            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-        curve = [{**row, "epoch": int(row["epoch"])} for row in rows]
+            table = csv.DictReader(file)
+            if "epoch" not in (table.fieldnames or ["epoch"]):
+                raise ValueError("it has no column epoch")
+            rows = [{k: float(v) for k, v in row.items() if v} for row in table]
+        return [{**row, "epoch": int(row["epoch"])} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no curve: {error}") from error
-    if not curve and path.stat().st_size and "epoch" not in path.read_text():
-        raise DataError(f"{path} is no curve: it has no column epoch")
-    return curve
