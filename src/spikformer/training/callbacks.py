@@ -22,6 +22,7 @@ from torch import Tensor
 from spikformer._files import replacing
 from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
 from spikformer.nn import share_statistics
+from spikformer.training._steps import StepCallback
 from spikformer.training.run import CURVE_COLUMNS, read_curve
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Logs(TensorBoardLogger):
         """Lightning would write an empty `hparams.yaml` here."""
 
 
-class OverallProgress(Callback):
+class OverallProgress(StepCallback):
     """One bar for the whole run, with the time that is left."""
 
     def __init__(self, console: Console) -> None:
@@ -65,14 +66,7 @@ class OverallProgress(Callback):
         )
         self.progress.start()
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_step(self, trainer: Trainer, module: "Classifier") -> None:
         self.progress.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -151,22 +145,14 @@ class Curve(Callback):
             writer.writerows(rows)
 
 
-class StepLog(Callback):
+class StepLog(StepCallback):
     """Every so many steps: is the loss still a number, and what to tell TensorBoard."""
 
     def __init__(self, every: int) -> None:
         self.every = every
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        module = cast("Classifier", pl_module)
-        if not module.ends_a_step(batch_idx) or trainer.global_step % self.every:
+    def on_step(self, trainer: Trainer, module: "Classifier") -> None:
+        if trainer.global_step % self.every:
             return
         module.check_finite()
         loss, rates = module.epoch_loss(), module.rates.read()

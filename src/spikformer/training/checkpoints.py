@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spikformer._files import replacing
 from spikformer.data.loader import TrainingLoader
+from spikformer.training._steps import StepCallback
 
 if TYPE_CHECKING:
     from spikformer.training.module import Classifier
@@ -73,7 +74,7 @@ class KeepWeights(Callback):
         self.best_epoch = state_dict["epoch"]
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(StepCallback, Checkpoint):
     """Writes where to go on: every so many steps, and after every epoch when all else is written.
 
     Args:
@@ -85,25 +86,15 @@ class Checkpoints(Checkpoint):
         self.path = path
         self.every = every
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_step(self, trainer: Trainer, module: "Classifier") -> None:
         # One at the last batch would come before validation; the epoch's own comes soon after it.
-        last = batch_idx + 1 == trainer.num_training_batches
-        due = trainer.global_step % self.every == 0 and not last
-        if due and cast("Classifier", pl_module).ends_a_step(batch_idx):
-            self._save(trainer, pl_module)
+        if trainer.global_step % self.every == 0 and not trainer.is_last_batch:
+            self._save(trainer, module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer, pl_module)
+        self._save(trainer, cast("Classifier", pl_module))
 
-    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module = cast("Classifier", pl_module)
+    def _save(self, trainer: Trainer, module: "Classifier") -> None:
         module.check_finite()
         module.share_sums()
         trainer.save_checkpoint(self.path)
