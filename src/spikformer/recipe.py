@@ -4,12 +4,32 @@ The command line makes an option of every field below: `--optim.lr 1e-3`.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from spikformer.errors import ConfigError
 
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers a field takes: in words, and as a test."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+NOT_NEGATIVE = Range("0 or more", lambda x: x >= 0)
+
+Count = Annotated[int, Range("at least 1", lambda x: x >= 1)]
+Natural = Annotated[int, NOT_NEGATIVE]
+NotNegative = Annotated[float, NOT_NEGATIVE]
+Positive = Annotated[float, Range("positive", lambda x: x > 0)]
+Share = Annotated[float, Range("in [0, 1]", lambda x: 0 <= x <= 1)]
+BelowOne = Annotated[float, Range("in [0, 1)", lambda x: 0 <= x < 1)]
+UpToTen = Annotated[float, Range("in [0, 10]", lambda x: 0 <= x <= 10)]
+Seed = Annotated[int, Range("in [0, 2^63)", lambda x: 0 <= x < 2**63)]
 Precision = Literal["32", "bf16", "16", "64"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Loss = Literal["mean", "tet"]
@@ -22,27 +42,27 @@ class Model:
 
     name: str
     """A name that `spikformer models` lists."""
-    steps: int | None = None
+    steps: Count | None = None
     """Time steps T of a static image."""
     neuron: str | None = None
     """`lif`, `if`, `plif`, or `file.py:Class`."""
     attention: str | None = None
     """`ssa`, `vsa`, `vsa_float`, `identity`, `relu`, `leaky_relu`, or `file.py:Class`."""
-    depth: int | None = None
+    depth: Count | None = None
     """Encoder blocks L."""
-    dim: int | None = None
+    dim: Count | None = None
     """Width D."""
-    heads: int | None = None
+    heads: Count | None = None
     """Attention heads."""
-    scale: float | None = None
+    scale: Positive | None = None
     """The attention's scale s."""
     learnable_scale: bool | None = None
     """Whether each block trains its own s."""
-    qk_pool: int | None = None
+    qk_pool: Count | None = None
     """Width in tokens of a max-pool over Q and K."""
     init: str | None = None
     """`linear` or `conv`: how the maps inside the blocks start."""
-    drop_path_rate: float | None = None
+    drop_path_rate: BelowOne | None = None
     """Of the last block; earlier ones rise to it linearly."""
     weights: Path | None = None
     """Weights to start from, all but the head, which starts anew."""
@@ -61,16 +81,16 @@ class Data:
     """A name that `spikformer data` lists."""
     root: Path | None = None
     """Folder with the official files. None looks in $SPIKFORMER_DATA, then in `data`."""
-    split_seed: int = 0
+    split_seed: Natural = 0
     """Chooses the split, where the data set does not fix it."""
-    validation: int | None = None
+    validation: Natural | None = None
     """Training samples kept to choose the best epoch by. 0: none, the last epoch is reported.
     None: as many as is usual for the data set."""
-    side: int | None = None
+    side: Count | None = None
     """Side that images are enlarged to. None leaves them."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Samples a batch of each device. A last batch that would be smaller is left out in training."""
-    workers: int = 0
+    workers: Natural = 0
     """Processes that prepare batches. 0 prepares them in the training process."""
 
 
@@ -81,27 +101,27 @@ class Augment:
     In this order.
     """
 
-    flip: float = 0.0
+    flip: Share = 0.0
     """Share of images that are mirrored."""
     rand_augment: bool = False
     """On half of the images equalize, rotate, shear or translate: the authors' five operations."""
-    rand_magnitude: float = 9.0
+    rand_magnitude: UpToTen = 9.0
     """Mean of its magnitude, 0 to 10."""
-    rand_deviation: float = 0.4
+    rand_deviation: NotNegative = 0.4
     """Standard deviation of its magnitude."""
-    degrees: float = 0.0
+    degrees: NotNegative = 0.0
     """Largest rotation to either side."""
-    scale: float = 0.0
+    scale: BelowOne = 0.0
     """Largest change in size: 0.1 means 0.9 to 1.1."""
-    translate: float = 0.0
+    translate: NotNegative = 0.0
     """Largest shift to either side, as a share of the side."""
-    mixup: float = 0.0
+    mixup: NotNegative = 0.0
     """Strength: images are mixed by shares drawn from Beta(mixup, mixup)."""
-    cutmix: float = 0.0
+    cutmix: NotNegative = 0.0
     """The same for boxes pasted in. With both, each batch takes one or the other."""
-    mixing_epochs: int | None = None
+    mixing_epochs: Natural | None = None
     """How many epochs mix. None: all."""
-    erasing: float = 0.0
+    erasing: Share = 0.0
     """Share of images in which a rectangle is set to the mean."""
 
 
@@ -109,27 +129,27 @@ class Augment:
 class Optim:
     """AdamW, warmed up linearly and cooled down by a cosine, changed once an epoch."""
 
-    lr: float = 5e-4
+    lr: Positive = 5e-4
     """Learning rate after the warm-up."""
-    min_lr: float = 1e-5
+    min_lr: NotNegative = 1e-5
     """Where the cosine ends."""
-    warmup_epochs: int = 0
+    warmup_epochs: Natural = 0
     """Epochs from `warmup_lr` to `lr`; the cosine runs on underneath, as timm's does."""
-    warmup_lr: float = 1e-5
+    warmup_lr: NotNegative = 1e-5
     """Learning rate of the first epoch, when there is a warm-up."""
-    cooldown_epochs: int = 0
+    cooldown_epochs: Natural = 0
     """The last epochs, at `min_lr`."""
-    weight_decay: float = 0.06
+    weight_decay: NotNegative = 0.06
     """Of maps; biases, norms and single numbers are spared."""
-    label_smoothing: float = 0.0
+    label_smoothing: BelowOne = 0.0
     """Share of the target that is spread over all classes."""
     loss: Loss = "mean"
     """`mean`: cross-entropy of the logits' mean over time. `tet`: its mean over the steps (TET)."""
-    tet_share: float = 0.05
+    tet_share: Share = 0.05
     """Share of the `tet` loss that draws every logit towards 1."""
-    clip_norm: float | None = None
+    clip_norm: Positive | None = None
     """Largest norm of the gradient."""
-    ema: float | None = None
+    ema: BelowOne | None = None
     """Decay a step of an average of the weights, which is then evaluated and kept."""
 
     def lr_at(self, epoch: int, epochs: int) -> float:
@@ -144,23 +164,23 @@ class Optim:
 class Trainer:
     """How long, on what, and how exactly."""
 
-    epochs: int
+    epochs: Count
     """Passes over the training split."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides weights, order and augmentation."""
     precision: Precision = "32"
     """`32`, `64`, or `bf16` and `16` for mixed precision."""
     accelerator: Accelerator = "auto"
     """The kind of device."""
-    devices: int = 1
+    devices: Count = 1
     """How many train together, each on batches of its own."""
-    nodes: int = 1
+    nodes: Count = 1
     """Machines; start the same command on each through torchrun or SLURM."""
     strategy: Strategy = "auto"
     """`ddp`: every device has the whole network. `fsdp`: its parts are spread over them."""
     share_statistics: bool = False
     """Norms see the batches of all devices at once, where there are several."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Batches of a device that make one step."""
     compile: bool = False
     """Compile the training step: a minute's wait, then faster. Spikes may differ in rounding."""
@@ -169,9 +189,9 @@ class Trainer:
     paper_protocol: bool = False
     """Also test after every epoch, to report the best of them as the paper does, beside the run's
     own result. Nothing is chosen by it."""
-    log_every: int = 50
+    log_every: Count = 50
     """Steps between lines of the log, and between looks at whether the loss is finite."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between checkpoints within an epoch; there is one after every epoch anyway."""
 
 
@@ -192,63 +212,31 @@ class Recipe:
     trainer: Trainer
 
     def __post_init__(self) -> None:
-        optim = self.optim
-        share, positive, natural = "in [0, 1]", "positive", "0 or more"
-        least_one, below_one = "at least 1", "in [0, 1)"
-        rules = {
-            "data.batch_size": least_one,
-            "data.workers": natural,
-            "data.split_seed": natural,
-            "data.validation": natural,
-            "data.side": least_one,
-            "augment.flip": share,
-            "augment.rand_magnitude": "in [0, 10]",
-            "augment.rand_deviation": natural,
-            "augment.degrees": natural,
-            "augment.scale": below_one,
-            "augment.translate": natural,
-            "augment.mixup": natural,
-            "augment.cutmix": natural,
-            "augment.mixing_epochs": natural,
-            "augment.erasing": share,
-            "optim.lr": positive,
-            "optim.min_lr": natural,
-            "optim.warmup_epochs": natural,
-            "optim.warmup_lr": natural,
-            "optim.cooldown_epochs": natural,
-            "optim.weight_decay": natural,
-            "optim.label_smoothing": below_one,
-            "optim.tet_share": share,
-            "optim.clip_norm": positive,
-            "optim.ema": below_one,
-            "trainer.epochs": least_one,
-            "trainer.seed": "in [0, 2^63)",
-            "trainer.devices": least_one,
-            "trainer.nodes": least_one,
-            "trainer.accumulate": least_one,
-            "trainer.log_every": least_one,
-            "trainer.checkpoint_every": least_one,
-        }
-        holds = {
-            share: lambda x: 0 <= x <= 1,
-            "in [0, 10]": lambda x: 0 <= x <= 10,
-            "in [0, 2^63)": lambda x: 0 <= x < 2**63,
-            positive: lambda x: x > 0,
-            natural: lambda x: x >= 0,
-            least_one: lambda x: x >= 1,
-            below_one: lambda x: 0 <= x < 1,
-        }
-        for name, rule in rules.items():
-            part, field_name = name.split(".")
-            value = getattr(getattr(self, part), field_name)
-            if value is not None and not (math.isfinite(value) and holds[rule](value)):
-                raise ConfigError(f"{name} must be {rule}, got {value}")
-        warm, cool, epochs = optim.warmup_epochs, optim.cooldown_epochs, self.trainer.epochs
-        if warm + cool >= epochs and warm + cool > 0:
+        values = self._flat()
+        for name, allowed in RANGES.items():
+            value = values[name]
+            if value is not None and not (math.isfinite(value) and allowed.holds(value)):
+                raise ConfigError(f"{name} must be {allowed.words}, got {value}")
+        warm, cool = self.optim.warmup_epochs, self.optim.cooldown_epochs
+        if warm + cool >= self.trainer.epochs and warm + cool > 0:
             raise ConfigError(
                 f"optim.warmup_epochs + optim.cooldown_epochs must be below trainer.epochs, "
-                f"got {warm} + {cool} and {epochs}"
+                f"got {warm} + {cool} and {self.trainer.epochs}"
             )
+
+    def resumes(self, other: "Recipe") -> None:
+        """See that a run of the other recipe can go on by this one.
+
+        Raises:
+            ConfigError: naming the first field that may not change on the way.
+        """
+        mine, theirs = self._flat(), other._flat()
+        for name, value in theirs.items():
+            if mine[name] != value and name not in FREE:
+                raise ConfigError(
+                    f"{name} is {value} in this run and cannot become {mine[name]} "
+                    f"when it is resumed"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -257,6 +245,10 @@ class Recipe:
             value = values[part][name]
             values[part][name] = None if value is None else str(value)
         return values
+
+    def _flat(self) -> dict[str, Any]:
+        fields = {f"{part}.{k}": v for part in PARTS for k, v in vars(getattr(self, part)).items()}
+        return {"name": self.name, **fields}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
@@ -270,17 +262,30 @@ class Recipe:
             for part, name in PATHS:
                 value = values[part].get(name)
                 values[part][name] = None if value is None else Path(value)
-            return cls(
-                name=values["name"],
-                model=Model(**values["model"]),
-                data=Data(**values["data"]),
-                augment=Augment(**values["augment"]),
-                optim=Optim(**values["optim"]),
-                trainer=Trainer(**values["trainer"]),
-            )
+            parts = {part: kind(**values[part]) for part, kind in PARTS.items()}
+            return cls(name=values["name"], **parts)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"not a recipe of this version: {error}") from error
 
 
+def _ranges(part: type) -> Iterator[tuple[str, Range]]:
+    """The fields whose type names a range, bare or beside None."""
+    for name, hint in get_type_hints(part, include_extras=True).items():
+        for one in (hint, *get_args(hint)):
+            for note in getattr(one, "__metadata__", ()):
+                if isinstance(note, Range):
+                    yield name, note
+
+
+PARTS = {"model": Model, "data": Data, "augment": Augment, "optim": Optim, "trainer": Trainer}
+RANGES = {f"{part}.{name}": r for part, kind in PARTS.items() for name, r in _ranges(kind)}
 PATHS = (("data", "root"), ("model", "weights"))
 """Fields that are paths."""
+FREE = (
+    "data.root",
+    "data.workers",
+    "trainer.accelerator",
+    "trainer.log_every",
+    "trainer.checkpoint_every",
+)
+"""Fields that may change when a run is resumed: where it runs, and how it is watched."""

@@ -103,10 +103,12 @@ def test_a_run_broken_off_in_float64_ends_as_the_whole_one(tmp_path):
     assert_same_end(resumed, expected)
 
 
-def test_a_run_killed_three_times_ends_as_the_whole_one(whole, tmp_path):
-    recipe = digits(EVERYTHING, SMALL, TWO_WORKERS)
+def test_a_run_killed_three_times_and_given_workers_on_the_way_ends_as_the_whole_one(
+    whole, tmp_path
+):
     run = Run(tmp_path / "run")
-    kill_and_wait(recipe, run.path, Moment("save", 2))
+    kill_and_wait(RECIPE, run.path, Moment("save", 2))
+    recipe = digits(EVERYTHING, SMALL, TWO_WORKERS)
     assert checkpoint(run)["global_step"] == 4
     kill_and_wait(recipe, run.path, Moment("validation", 3), resume=True)
     assert checkpoint(run)["global_step"] == 8

@@ -75,8 +75,11 @@ def test_a_folder_in_use_is_refused_and_left_alone(quick_run, tmp_path):
 
 
 def test_a_resumed_run_keeps_its_recipe(quick_run):
-    with pytest.raises(ConfigError, match="cannot resume it"):
+    with pytest.raises(ConfigError, match=r"trainer\.epochs is 2 in this run and cannot become 9"):
         train(quick_recipe(epochs=9), quick_run.path, resume=True)
+    renamed = dataclasses.replace(quick_recipe(), name="other")
+    with pytest.raises(ConfigError, match="name is digits in this run and cannot become other"):
+        train(renamed, quick_run.path, resume=True)
 
 
 def test_there_must_be_something_to_resume(tmp_path):

@@ -1,4 +1,4 @@
-"""`spikformer train RECIPE [--field value ...]` and `spikformer train --resume RUN`."""
+"""`spikformer train RECIPE [--field value ...]` and `spikformer train --resume RUN [...]`."""
 
 import sys
 from collections.abc import Sequence
@@ -11,28 +11,31 @@ from rich.console import Console
 
 from spikformer.cli._options import console, run
 from spikformer.errors import ConfigError
-from spikformer.recipe import Recipe
+from spikformer.recipe import FREE, Recipe
 from spikformer.recipes import RECIPES, find_recipe
 
 if TYPE_CHECKING:
     from spikformer.training.run import Run
 
 USAGE = f"""usage: spikformer train RECIPE [--field value ...]
-       spikformer train --resume RUN
+       spikformer train --resume RUN [--field value ...]
 
 Recipes: {", ".join(RECIPES)}, or the path of a .py file that defines recipe().
-spikformer train RECIPE --help lists every field with its value."""
+spikformer train RECIPE --help lists every field with its value. A run that is resumed may change
+{", ".join(FREE)}."""
 
 
 def main(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         console.print(USAGE)
-        return
-    if arguments[0].startswith("--resume"):
-        run("train", resume_command, arguments)
-        return
-    name, *rest = arguments
-    if any(word.startswith("--resume") for word in rest):
+    elif arguments[0].startswith("--resume"):
+        _resume(arguments)
+    else:
+        _start(*arguments)
+
+
+def _start(name: str, *options: str) -> None:
+    if any(word.startswith("--resume") for word in options):
         raise ConfigError("--resume takes no recipe, the run has its own: train --resume RUN")
     chosen = find_recipe(name)
 
@@ -50,18 +53,30 @@ def main(arguments: Sequence[str]) -> None:
         """
         _train(recipe, run, overwrite=overwrite)
 
-    run(f"train {name}", command, rest)
+    run(f"train {name}", command, options)
 
 
-def resume_command(resume: Path) -> None:
-    """Go on where a run stopped, by its own recipe.
+def _resume(arguments: Sequence[str]) -> None:
+    option, *rest = arguments
+    _, given, folder = option.partition("=")
+    if not given:
+        folder, *rest = rest or [""]
+    if not folder or folder.startswith("-"):
+        raise ConfigError("--resume wants the folder of a run: train --resume RUN")
 
-    Args:
-        resume: Folder of the run.
-    """
     from spikformer.training.run import Run
 
-    _train(Run(resume).recipe(), resume, resume=True)
+    chosen = Run(Path(folder)).recipe()
+
+    def command(recipe: Annotated[Recipe, tyro.conf.arg(name="")] = chosen) -> None:
+        """Go on where a run stopped, by its own recipe.
+
+        Args:
+            recipe: What the run trains. Where it runs and how it is watched may change.
+        """
+        _train(recipe, Path(folder), resume=True)
+
+    run(f"train --resume {folder}", command, rest)
 
 
 def _train(

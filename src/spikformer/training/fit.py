@@ -40,14 +40,15 @@ def train(
     """Train what a recipe says.
 
     Args:
-        recipe: Everything that decides what happens. When resuming, it must be the run's own.
+        recipe: Everything that decides what happens. When resuming it is the run's own, but for
+            where it runs and how it is watched (`recipe.FREE`).
         run: Folder to write to; by default `runs/<recipe>/<time>`.
         resume: Go on where the run in that folder stopped.
         overwrite: Remove an earlier run in that folder first.
         console: Where progress is shown. None shows none.
 
     Raises:
-        ConfigError: when the folder is in use, the recipe is not the run's, or a name is unknown.
+        ConfigError: when the folder is in use, a run's recipe changes, or a name is unknown.
         DataError: when data are missing, or there is nothing to resume.
         NotFiniteError: when the loss is infinite or no number.
         KeyboardInterrupt: when interrupted; its text says how to go on.
@@ -79,8 +80,7 @@ def _new_folder(recipe: Recipe) -> Path:
 
 
 def _check_resumable(run: Run, recipe: Recipe) -> None:
-    if run.recipe() != recipe:
-        raise ConfigError(f"the recipe is not that of {run.path}, and cannot resume it")
+    recipe.resumes(run.recipe())
     if not run.checkpoint.is_file():
         raise DataError(
             f"nothing to resume in {str(run.path)!r}: it stopped before its first checkpoint"
