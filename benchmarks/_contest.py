@@ -10,7 +10,9 @@ import ctypes
 import multiprocessing
 import os
 import re
+import shlex
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +40,7 @@ CONTENDERS = (
     "spikingjelly channels-last, eager",
 )
 CLASSES = 10
+LEAST_ROUNDS = 3
 LEAST_AGREEMENT = 0.9
 """Of eager and compiled: in bfloat16 spikes on the threshold round apart, and others follow them."""
 
@@ -57,6 +60,19 @@ class Setting:
     batch: int
     precision: Precision
     threads: int
+
+
+@dataclass(frozen=True)
+class Length:
+    """How often contenders take turns.
+
+    Args:
+        rounds: At most.
+        seconds: After which no new round begins, once there were three.
+    """
+
+    rounds: int = 9
+    seconds: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -82,9 +98,9 @@ class Result:
 
 
 def contest(
-    setting: Setting, contenders: Sequence[str], rounds: int, say: Callable[[str], None]
+    setting: Setting, contenders: Sequence[str], length: Length, say: Callable[[str], None]
 ) -> dict[str, Result]:
-    """Let all contenders take turns, `rounds` times."""
+    """Let all contenders take turns."""
     with contextlib.ExitStack() as stack:
         # A cache of its own: PyTorch's key of an entry does not know our operations' bodies.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
@@ -98,8 +114,11 @@ def contest(
             players[name] = stack.enter_context(_player(name, setting))
             answers[name] = torch.from_numpy(_ask(players[name], "answer"))
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
-        for turn in range(rounds):
-            say(f"round {turn + 1} of {rounds}")
+        end = time.monotonic() + length.seconds
+        for turn in range(length.rounds):
+            if turn >= LEAST_ROUNDS and time.monotonic() > end:
+                break
+            say(f"round {turn + 1} of {length.rounds}")
             for name, player in players.items():
                 seconds[name].append(_ask(player, "turn"))
         return {
@@ -314,7 +333,7 @@ class Options:
     Args:
         batches: Sizes.
         precisions: `bf16` is mixed precision.
-        rounds: Turns of every contender.
+        length: How often they take turns.
         threads: Of each.
         contenders: Who takes part.
         out: Where to write the table as Markdown; it is printed too.
@@ -322,7 +341,7 @@ class Options:
 
     batches: tuple[int, ...] = (1, 32, 128)
     precisions: tuple[Precision, ...] = ("bf16", "fp32")
-    rounds: int = 9
+    length: Length = Length()
     threads: int = 2
     contenders: tuple[str, ...] = CONTENDERS
     out: Path | None = None
@@ -335,7 +354,7 @@ def run(kind: Kind, options: Options) -> None:
         SystemExit: when the libraries compute different functions.
     """
     console = Console(width=160)
-    command = f"python benchmarks/{'infer' if kind == 'infer' else 'train_step'}.py"
+    command = shlex.join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
     named = ", ".join(f"{k} {v}" for k, v in (*versions().items(), _spikingjelly()) if v)
     lines = [
         f"# {kind}",
@@ -343,15 +362,15 @@ def run(kind: Kind, options: Options) -> None:
         f"`{command}` at {git_commit()}, {datetime.now(UTC):%Y-%m-%d}, {hardware()}; {named}.",
         "",
         f"Spikformer-4-384, 32 x 32 pixels, 4 steps, {options.threads} threads; medians of "
-        f"{options.rounds} alternating rounds, and in brackets the range of the rounds' own ratios.",
+        "alternating rounds, and in brackets the range of the rounds' own ratios.",
         f"Checked first: with its pools moved behind its neurons, SpikingJelly's logits differ from "
         f"ours by {check_same_function():.1e} in float64. It is timed as it is, pools first. The last",
         "column is the cosine of a contender's answer (logits; in training the head's gradient) with "
         "that of its library's eager network.",
         "",
-        "| batch | precision | | images/s | time / ours compiled | time / ours eager "
+        "| batch | precision | | rounds | images/s | time / ours compiled | time / ours eager "
         "| peak MiB (above start) | ours compiled / its peak | agrees with eager |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for batch in options.batches:
         for precision in options.precisions:
@@ -361,7 +380,7 @@ def run(kind: Kind, options: Options) -> None:
                 found = contest(
                     setting,
                     options.contenders,
-                    options.rounds,
+                    options.length,
                     lambda what, label=label, status=status: status.update(f"{label}; {what}"),
                 )
             rows = list(_rows(setting, found))
@@ -383,7 +402,7 @@ def _rows(setting: Setting, found: dict[str, Result]) -> Iterator[str]:
                 f"{ours.peak_mib / result.peak_mib:.0%} ({ours.work_mib / result.work_mib:.0%})"
             )
         yield (
-            f"| {setting.batch} | {setting.precision} | {name} "
+            f"| {setting.batch} | {setting.precision} | {name} | {len(result.seconds)} "
             f"| {setting.batch / result.median:.1f} | {compared[0]} | {compared[1]} "
             f"| {result.peak_mib:.0f} ({result.work_mib:.0f}) | {shares} "
             f"| {_agreement(name, found):.4f} |"

@@ -3,7 +3,7 @@
 Correctness first, then all contenders in turn, each in its own process; see `_contest.py`. Wants
 `pip install 'spikformer[bench]'`.
 
-    python benchmarks/infer.py [--batches 1 32 128] [--precisions bf16 fp32] [--rounds 9] [--out F]
+    python benchmarks/infer.py [--batches 1 32 128] [--precisions bf16 fp32] [--out F]
 """
 
 import tyro
