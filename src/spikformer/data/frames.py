@@ -1,0 +1,89 @@
+"""From events to frames: how many changes of each polarity every pixel saw in each slice of time."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int32, Int64
+from numpy import ndarray
+
+from spikformer.data.events import Events
+from spikformer.errors import ConfigError, DataError
+
+POLARITIES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slicing:
+    """How a recording is cut into consecutive frames: `number` of them, or one `every` so much.
+
+    With a `number` M, by count, each frame has N // M events, and by time it lasts (t_last - t_0) // M;
+    the last frame also has what is left over. This is how the authors' data path cuts (`split_by` of
+    SpikingJelly's `integrate_events_by_fixed_frames_number`). With `every`, the last frame may have
+    fewer events, or be shorter.
+
+    Args:
+        by: `count` of events, or `time`.
+        number: Of frames.
+        every: Events, or microseconds, of a frame.
+
+    Raises:
+        ConfigError: unless exactly one of `number` and `every` is given, and at least 1.
+    """
+
+    by: Literal["count", "time"]
+    number: int | None = None
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in ("count", "time"):
+            raise ConfigError(f"by must be 'count' or 'time', got {self.by!r}")
+        if (self.number is None) == (self.every is None):
+            raise ConfigError(
+                f"one of number and every must be given, got {self.number} and {self.every}"
+            )
+        if (self.number or self.every or 0) < 1:
+            raise ConfigError(
+                f"number and every must be at least 1, got {self.number or self.every}"
+            )
+
+    def bounds(self, t: Int64[ndarray, " N"]) -> Int64[ndarray, " T+1"]:
+        """Where frames begin among events in order of time, and where the last one ends."""
+        place = np.arange(len(t)) if self.by == "count" else t
+        if self.number is not None:
+            span = len(t) if self.by == "count" else int(np.ptp(t)) if len(t) else 0
+            starts = np.arange(self.number) * (span // self.number)
+        else:
+            span = int(np.ptp(place)) + 1 if len(t) else 0
+            starts = np.arange(0, span, self.every)
+        first = place[0] if len(t) else 0
+        return np.append(np.searchsorted(place, starts + first), len(t))
+
+
+def to_frames(events: Events, slicing: Slicing, size: tuple[int, int]) -> Int32[ndarray, "T 2 H W"]:
+    """How often each pixel saw each polarity in each frame; a frame without events is zero.
+
+    Args:
+        events: In any order, which counts for `by="count"`; for `by="time"` they are sorted.
+        slicing: How they are cut.
+        size: Height and width of the sensor.
+
+    Raises:
+        DataError: when an event lies outside the sensor.
+    """
+    height, width = size
+    outside = np.flatnonzero((events.x >= width) | (events.y >= height))
+    if len(outside):
+        n = outside[0]
+        raise DataError(
+            f"event {n} is at column {events.x[n]}, row {events.y[n]}: outside {width} x {height}"
+        )
+    if slicing.by == "time" and (np.diff(events.t) < 0).any():
+        events = events[np.argsort(events.t, kind="stable")]
+    bounds = slicing.bounds(events.t)
+    pixels = POLARITIES * height * width
+    place = (events.p.astype(np.intp) * height + events.y) * width + events.x
+    frames = np.empty((len(bounds) - 1, pixels), np.int32)
+    for frame, begin, end in zip(frames, bounds, bounds[1:], strict=False):
+        frame[:] = np.bincount(place[begin:end], minlength=pixels)
+    return frames.reshape(-1, POLARITIES, height, width)
