@@ -18,10 +18,11 @@ def must_exist(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[Path]:
     """A path to write to, beside `path`; what was written takes its place when the block ends.
 
-    It is flushed to disk before. When the block raises, or the disk is full, `path` is untouched.
+    It is flushed to disk before, unless it can be made again. When the block raises, or the disk is
+    full, `path` is untouched.
 
     Raises:
         OSError: whatever writing raised.
@@ -32,9 +33,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
     try:
         yield partial
-        _flush(partial)
+        if flush:
+            _flush(partial)
         partial.replace(target)
-        _flush(target.parent)
+        if flush:
+            _flush(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -34,6 +34,7 @@ Precision = Literal["32", "bf16", "16", "64"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Loss = Literal["mean", "tet"]
 Strategy = Literal["auto", "ddp", "fsdp"]
+Slicing = Literal["count", "time"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +82,27 @@ class Data:
     """A name that `spikformer data` lists."""
     root: Path | None = None
     """Folder with the official files. None looks in $SPIKFORMER_DATA, then in `data`."""
+    split: str | None = None
+    """A named split, such as `front90`. None: the data set's usual one."""
     split_seed: Natural = 0
     """Chooses the split, where the data set does not fix it."""
     validation: Natural | None = None
     """Training samples kept to choose the best epoch by. 0: none, the last epoch is reported.
     None: as many as is usual for the data set."""
     side: Count | None = None
-    """Side that images are enlarged to. None leaves them."""
+    """Side that images are brought to. None leaves them."""
+    frames: Count | None = None
+    """Frames T that a recording of events is cut into. None: as many as is usual."""
+    frames_by: Slicing = "count"
+    """Whether frames have the same `count` of events, or the same `time`."""
     batch_size: Count = 128
     """Samples a batch of each device. A last batch that would be smaller is left out in training."""
     workers: Natural = 0
     """Processes that prepare batches. 0 prepares them in the training process."""
+
+    def choices(self) -> dict[str, Any]:
+        """What `load_data` is called with, beside name and root."""
+        return {name: getattr(self, name) for name in CHOICES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +120,8 @@ class Augment:
     """Mean of its magnitude, 0 to 10."""
     rand_deviation: NotNegative = 0.4
     """Standard deviation of its magnitude."""
+    event_operation: bool = False
+    """One of the authors' six operations on every sample of event frames."""
     degrees: NotNegative = 0.0
     """Largest rotation to either side."""
     scale: BelowOne = 0.0
@@ -121,6 +134,8 @@ class Augment:
     """The same for boxes pasted in. With both, each batch takes one or the other."""
     mixing_epochs: Natural | None = None
     """How many epochs mix. None: all."""
+    mixing_share: Share = 1.0
+    """Share of the batches that mix."""
     erasing: Share = 0.0
     """Share of images in which a rectangle is set to the mean."""
 
@@ -279,6 +294,8 @@ def _ranges(part: type) -> Iterator[tuple[str, Range]]:
 
 PARTS = {"model": Model, "data": Data, "augment": Augment, "optim": Optim, "trainer": Trainer}
 RANGES = {f"{part}.{name}": r for part, kind in PARTS.items() for name, r in _ranges(kind)}
+CHOICES = ("split", "split_seed", "validation", "side", "frames", "frames_by")
+"""Fields of the data that say which samples, and what they are."""
 PATHS = (("data", "root"), ("model", "weights"))
 """Fields that are paths."""
 FREE = (

@@ -1,12 +1,13 @@
 """Which samples are trained on, chosen on and tested on; and how to prove it later."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikformer.errors import ConfigError
+from spikformer.errors import ConfigError, DataError
 
 Indices = NDArray[np.int64]
 
@@ -33,6 +34,53 @@ def stratified(labels: NDArray[np.integer], sizes: Sequence[int], seed: int) -> 
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     order = np.argsort(rank, kind="stable")
     return [np.sort(part) for part in np.split(order, np.cumsum(sizes))]
+
+
+def front(labels: NDArray[np.integer], share: float) -> tuple[Indices, Indices]:
+    """The first samples of every class, rounded up, and the others: no draw decides."""
+    first = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        first[members[: math.ceil(len(members) * share)]] = True
+    return np.flatnonzero(first), np.flatnonzero(~first)
+
+
+def whole_groups(groups: Sequence[str], size: int, seed: int) -> tuple[Indices, Indices]:
+    """About `size` samples, and the others, no group divided between them.
+
+    Args:
+        groups: What each sample was cut from.
+        size: Groups are taken until there are as many samples.
+        seed: The same seed takes the same groups on every machine.
+
+    Raises:
+        ConfigError: when nothing is left over.
+    """
+    names, members = np.unique(np.array(groups), return_inverse=True)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
+    reached = np.cumsum(np.bincount(members, minlength=len(names))[order])
+    taken = order[: int(np.searchsorted(reached, size)) + 1] if size else order[:0]
+    if len(taken) >= len(names):
+        raise ConfigError(f"{size} of {len(groups)} samples, in whole recordings, leave none over")
+    chosen = np.isin(members, taken)
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+
+
+def check_disjoint(parts: Mapping[str, Sequence[str]]) -> None:
+    """See that no source is in two parts.
+
+    Args:
+        parts: Name of each part, and the source of each of its samples: an image, a recording.
+
+    Raises:
+        DataError: naming one that is.
+    """
+    owner: dict[str, str] = {}
+    for part, sources in parts.items():
+        for source in set(sources):
+            other = owner.setdefault(source, part)
+            if other != part:
+                raise DataError(f"{source} is in both {other} and {part}: the split leaks")
 
 
 def fingerprint(parts: Mapping[str, Indices]) -> str:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikformer.data._dataset import DataSet, Split
+from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data._splits import fingerprint, stratified
 from spikformer.errors import DataError
 
@@ -36,7 +36,7 @@ class Cifar:
     folder: str
     archive: str
 
-    def load(self, root: Path, split_seed: int = 0, validation: int | None = None) -> DataSet:
+    def load(self, root: Path, choices: Choices) -> DataSet:
         """All 60,000 images: 10,000 to test on, the others divided by class.
 
         Mean and deviation are those of the authors' `cifar10.yml`, for both: they published no
@@ -44,16 +44,18 @@ class Cifar:
 
         Args:
             root: Folder that holds the official one.
-            split_seed: Chooses which images validate.
-            validation: How many; by default 5,000. The rest trains.
+            choices: `split_seed` chooses which images validate, `validation` how many; by
+                default 5,000. The rest trains.
 
         Raises:
             DataError: when files are missing or damaged.
             ConfigError: when `validation` is more than there are.
         """
         images, labels, classes = self._read(root, train=True)
-        size = VALIDATION if validation is None else validation
-        chosen, rest = stratified(labels, (size,), split_seed)
+        choices.only(self.name, "split_seed", "validation", "side")
+        size = VALIDATION if choices.validation is None else choices.validation
+        seed = choices.split_seed
+        chosen, rest = stratified(labels, (size,), seed)
         test_images, test_labels, _ = self._read(root, train=False)
         parts = {"train": rest, "validation": chosen, "test": np.arange(len(test_labels))}
         whole = torch.from_numpy(labels)
@@ -66,7 +68,7 @@ class Cifar:
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
             interpolation="bicubic",
-            split_name=f"validation{size}-seed{split_seed}" if size else "official",
+            split_name=f"validation{size}-seed{seed}" if size else "official",
             split_hash=fingerprint(parts),
         )
 

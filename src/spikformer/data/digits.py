@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from spikformer.data._dataset import DataSet, Split
+from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data._splits import fingerprint, stratified
 from spikformer.errors import DataError
 
@@ -24,12 +24,12 @@ INK = 16
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 
 
-def load(_root: Path | None = None, split_seed: int = 0, validation: int | None = None) -> DataSet:
+def load(_root: Path, choices: Choices) -> DataSet:
     """The digits, stratified: 540 to test on, some to choose by, the others to train on.
 
     Args:
-        split_seed: Chooses which digits go where.
-        validation: How many to choose by; by default 180.
+        choices: `split_seed` chooses which digits go where, `validation` how many to choose by; by
+            default 180.
 
     Raises:
         DataError: when the package's file is damaged.
@@ -40,8 +40,9 @@ def load(_root: Path | None = None, split_seed: int = 0, validation: int | None 
         torch.from_numpy(images)[:, None].float() * (255 / INK), size=(SIDE, SIDE), mode="bilinear"
     )
     pixels = enlarged.round().to(torch.uint8)
-    size = VALIDATION if validation is None else validation
-    test, chosen, train = stratified(labels, (TEST, size), split_seed)
+    choices.only("digits", "split_seed", "validation", "side")
+    size = VALIDATION if choices.validation is None else choices.validation
+    test, chosen, train = stratified(labels, (TEST, size), choices.split_seed)
     parts = {"train": train, "validation": chosen, "test": test}
     splits = {
         name: Split(pixels[indices], torch.from_numpy(labels[indices].astype(np.int64)))
@@ -54,7 +55,7 @@ def load(_root: Path | None = None, split_seed: int = 0, validation: int | None 
         mean=(0.0,),
         std=(1.0,),
         interpolation="bilinear",
-        split_name=f"validation{size}-seed{split_seed}",
+        split_name=f"validation{size}-seed{choices.split_seed}",
         split_hash=fingerprint(parts),
     )
 

@@ -16,14 +16,15 @@ from spikformer.data.augment import (
     random_affine,
     random_erasing,
 )
+from spikformer.data.event_augment import EVENT_NUMBERS, event_augment
 from spikformer.data.rand_augment import RAND_NUMBERS, rand_augment
 from spikformer.data.randomness import batch_generator, uniforms
 from spikformer.recipe import Augment
 
 Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
 """Labels; or the share of every class, where images are mixed."""
-NUMBERS = (AFFINE_NUMBERS, 1, RAND_NUMBERS, ERASING_NUMBERS)
-"""What is drawn for each sample: for the affine map, the flip, RandAugment, erasing."""
+NUMBERS = (AFFINE_NUMBERS, 1, RAND_NUMBERS, ERASING_NUMBERS, EVENT_NUMBERS)
+"""What is drawn for each sample: for the affine map, the flip, RandAugment, erasing, events."""
 
 BELOW_ONE = 1 - 2**-24
 """The largest float32 below 1: rounding must not carry a drawn number to 1."""
@@ -36,7 +37,8 @@ class Pixels:
     Args:
         mean: Subtracted from pixels in [0, 1], one number a channel.
         std: What the difference is divided by.
-        side: Of the square that images are enlarged to, bicubically. None leaves them.
+        side: Of the square that images are brought to, bicubically; counts of events are framed by
+            zeros, or cut off. None leaves them.
     """
 
     mean: tuple[float, ...]
@@ -44,16 +46,24 @@ class Pixels:
     side: int | None = None
 
     def __call__(self, pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
-        return self.normalise(self.sized(pixels).float() / 255)
+        return self.normalise(unit(self.sized(pixels)))
 
     def sized(self, pixels: UInt8[Tensor, "B C H W"]) -> UInt8[Tensor, "B C H2 W2"]:
         if self.side is None or pixels.shape[-2:] == (self.side, self.side):
             return pixels
-        return F.interpolate(pixels, (self.side, self.side), mode="bicubic", antialias=True)
+        if pixels.dtype == torch.uint8:
+            return F.interpolate(pixels, (self.side, self.side), mode="bicubic", antialias=True)
+        height, width = (self.side - length for length in pixels.shape[-2:])
+        return F.pad(pixels, (width // 2, width - width // 2, height // 2, height - height // 2))
 
     def normalise(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         mean, std = (torch.tensor(x)[:, None, None] for x in (self.mean, self.std))
         return (images - mean) / std
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Pixels from 0 to 1; counts of events as they are."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 @dataclass(frozen=True)
@@ -96,8 +106,8 @@ class Augmentation:
         """
         drawn = torch.from_numpy(uniforms(self.seed, epoch, samples, sum(NUMBERS)))
         drawn = drawn.float().clamp(max=BELOW_ONE)
-        affine, flip, rand, erasing = drawn.split(NUMBERS, dim=1)
-        images = self._moved(self.pixels.sized(pixels), affine, flip[:, 0], rand)
+        affine, flip, rand, erasing, event = drawn.split(NUMBERS, dim=1)
+        images = self._moved(self.pixels.sized(pixels), affine, flip[:, 0], rand, event)
         targets: Targets = labels
         if self.mixes:
             one_hot = F.one_hot(labels, self.classes).float()
@@ -106,11 +116,15 @@ class Augmentation:
             images = random_erasing(images, erasing, self.settings.erasing)
         return images, targets
 
-    def _moved(self, pixels: Tensor, affine: Tensor, flip: Tensor, rand: Tensor) -> Tensor:
+    def _moved(
+        self, pixels: Tensor, affine: Tensor, flip: Tensor, rand: Tensor, event: Tensor
+    ) -> Tensor:
         settings = self.settings
         if settings.flip:
-            mirrored = (flip < settings.flip)[:, None, None, None]
+            mirrored = (flip < settings.flip).view(-1, *[1] * (pixels.dim() - 1))
             pixels = torch.where(mirrored, pixels.flip(-1), pixels)
+        if settings.event_operation:
+            pixels = event_augment(pixels, event)
         if settings.rand_augment:
             pixels = rand_augment(
                 pixels,
@@ -119,7 +133,7 @@ class Augmentation:
                 deviation=settings.rand_deviation,
                 fill=tuple(round(255 * mean) for mean in self.pixels.mean),
             )
-        images = pixels.float() / 255
+        images = unit(pixels)
         if settings.degrees or settings.scale or settings.translate:
             images = random_affine(
                 images,
@@ -137,6 +151,8 @@ class Augmentation:
         if settings.mixing_epochs is not None and epoch >= settings.mixing_epochs:
             return images, targets
         draw = batch_generator(self.seed, epoch, batch)
+        if settings.mixing_share < 1 and draw.random() >= settings.mixing_share:
+            return images, targets
         cuts = settings.cutmix > 0 and (settings.mixup == 0 or draw.random() < 0.5)
         strength = settings.cutmix if cuts else settings.mixup
         share = float(draw.beta(strength, strength))

@@ -18,6 +18,7 @@ RECIPES = (
     "cifar10_paper224",
     "cifar10_small",
     "digits",
+    "nmnist",
 )
 
 

@@ -16,7 +16,7 @@ from spikformer.data.pixels import Pixels
 from spikformer.errors import ConfigError, unknown_name
 from spikformer.models import Card, Spikformer, load_model, read_card
 from spikformer.probe import FiringRates, firing_rates
-from spikformer.recipe import Precision
+from spikformer.recipe import CHOICES, Precision
 from spikformer.training.environment import find_device, git_commit, hardware, versions
 from spikformer.training.run import Run
 
@@ -158,8 +158,8 @@ def find_subject(
     if name is None:
         raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
     known = card.facts if name == card.facts.get("data") else {}
-    split_seed, validation = known.get("split_seed", 0), known.get("validation")
-    found = load_data(name, root, split_seed, validation)
+    chosen = {k: v for k, v in known.items() if k in CHOICES}
+    found = load_data(name, root, **chosen)
     if (card.input_size[0], card.classes) != (found.input_size[0], found.classes):
         raise ConfigError(
             f"{weights} takes {[*card.input_size]} and knows {_some(card.classes)}; "

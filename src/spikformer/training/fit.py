@@ -61,7 +61,7 @@ def train(
     elif is_first():
         _check_free(folder, overwrite)
     settings = recipe.data
-    data = load_data(settings.name, settings.root, settings.split_seed, settings.validation)
+    data = load_data(settings.name, settings.root, **settings.choices())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
         model = _build(recipe, data, resume)
@@ -154,7 +154,7 @@ def _fit(
             trainer.fit(
                 module,
                 training,
-                list(evaluation.values()),
+                list(evaluation.values()) or None,
                 ckpt_path=run.checkpoint if resume else None,
                 weights_only=True,
             )

@@ -32,7 +32,7 @@ def card_of(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> C
         facts={
             "recipe": recipe.name,
             "data": data.name,
-            "split_seed": recipe.data.split_seed,
+            **recipe.data.choices(),
             "validation": len(data.validation),
             "split_hash": data.split_hash,
             "seed": recipe.trainer.seed,

@@ -1,0 +1,68 @@
+"""N-MNIST: handwritten digits seen by an ATIS camera in three saccades, 34 x 34 pixels.
+
+Orchard, Jayawant, Cohen and Thakor, "Converting static image datasets to spiking neuromorphic
+datasets using saccades", Frontiers in Neuroscience 2015.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from spikformer.data._dataset import Choices
+from spikformer.data._recorded import Found, Recorded
+from spikformer.data.recordings import Recording
+from spikformer.errors import DataError
+
+FOLDER, SMALL = "nmnist", "nmnist_small"
+LISTS = ("train1K.txt", "test100.txt")
+"""Of the excerpt that SLAYER's authors published: number and class of each recording."""
+HOME = "https://www.garrickorchard.com/datasets/n-mnist"
+
+
+def find(root: Path, choices: Choices) -> Found:
+    """The official folders `Train` and `Test` in `nmnist`, else SLAYER's excerpt in `nmnist_small`.
+
+    Raises:
+        DataError: when there is neither, or files of the excerpt are missing.
+    """
+    if (root / FOLDER / "Train").is_dir() and (root / FOLDER / "Test").is_dir():
+        parts = [_official(root / FOLDER / part) for part in ("Train", "Test")]
+        split = "official"
+    elif (root / SMALL).is_dir():
+        parts = [_listed(root / SMALL, name) for name in LISTS]
+        split = "small"
+    else:
+        raise DataError(
+            f"there is no {FOLDER}/Train and {FOLDER}/Test in {str(root)!r}: unpack Train.zip and "
+            f"Test.zip of {HOME} there, or say where they are"
+        )
+    choices.named(split)
+    train, test = parts
+    return Found(
+        recordings=[Recording(path) for path, _ in train + test],
+        labels=np.array([label for _, label in train + test], np.int64),
+        train=np.arange(len(train)),
+        test=np.arange(len(train), len(train) + len(test)),
+        split=split,
+    )
+
+
+def _official(folder: Path) -> list[tuple[Path, int]]:
+    found = [(p, k) for k in range(10) for p in sorted((folder / str(k)).glob("*.bin"))]
+    if len({label for _, label in found}) < 10:
+        raise DataError(f"{folder} does not hold recordings of all ten digits")
+    return found
+
+
+def _listed(folder: Path, name: str) -> list[tuple[Path, int]]:
+    if not (folder / name).is_file():
+        raise DataError(f"there is no {name} in {str(folder)!r}")
+    rows = [r.split() for r in (folder / name).read_text().splitlines() if not r.startswith("#")]
+    found = [(folder / f"{number}.bs2", int(label)) for number, label in rows]
+    missing = [path.name for path, _ in found if not path.is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} files of {name} are missing, the first is {missing[0]}")
+    return found
+
+
+NMNIST = Recorded(name="nmnist", classes=tuple("0123456789"), size=(34, 34), frames=10, find=find)

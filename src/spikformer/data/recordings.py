@@ -1,0 +1,184 @@
+"""Frames of many recordings, made when they are first asked for and then kept on disk."""
+
+import hashlib
+import json
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy import ndarray
+from torch import Tensor
+
+from spikformer._files import replacing
+from spikformer.data.events import Events, read_events
+from spikformer.data.frames import POLARITIES, Slicing, to_frames
+from spikformer.errors import ConfigError, DataError
+
+VERSION = 1
+"""Of the frames that are kept: raise it when the same events give others."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file of events.
+
+    Args:
+        path: The file.
+        clips: Start and end, in microseconds, of what is cut from it. None: all of it, once.
+    """
+
+    path: Path
+    clips: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How events become frames: all that shapes them beside the file.
+
+    Args:
+        slicing: How a clip is cut; with a `number`, since batches want one length.
+        size: Height and width of the sensor.
+        turn: What is done to the events of a file; its name is part of the cache's key.
+        on_error: What is done about a damaged file, see `read_events`.
+
+    Raises:
+        ConfigError: when clips would differ in length.
+    """
+
+    slicing: Slicing
+    size: tuple[int, int]
+    turn: Callable[[Events], Events] | None = None
+
+    def __post_init__(self) -> None:
+        if self.slicing.number is None:
+            raise ConfigError("batches want the same number of frames of every recording")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """T, 2, H, W."""
+        return self.slicing.number or 0, POLARITIES, *self.size
+
+    @property
+    def key(self) -> dict[str, object]:
+        turned = None if self.turn is None else self.turn.__name__
+        return {
+            "version": VERSION,
+            "slicing": asdict(self.slicing),
+            "size": self.size,
+            "turn": turned,
+        }
+
+    def __call__(self, recording: Recording) -> ndarray:
+        """[clips, T, 2, H, W], in the smallest type that holds the counts.
+
+        Raises:
+            DataError: when the file is missing or damaged.
+        """
+        events = read_events(recording.path)
+        if self.turn is not None:
+            events = self.turn(events)
+        clips = (
+            [events] if recording.clips is None else [events.between(*c) for c in recording.clips]
+        )
+        try:
+            frames = np.stack([to_frames(clip, self.slicing, self.size) for clip in clips])
+        except DataError as error:
+            raise DataError(f"{recording.path}: {error}") from error
+        return frames.astype(np.min_scalar_type(frames.max()))
+
+
+class Recordings:
+    """Frames [n, T, 2, H, W] of n clips, indexed as a tensor is.
+
+    Any number of processes may share a cache. What is damaged in it is made again.
+
+    Args:
+        recordings: Files, and what is cut from them.
+        read: From a recording to its frames.
+        cache: Folder to keep frames in. None keeps none.
+    """
+
+    def __init__(
+        self, recordings: Sequence[Recording], read: Reading, cache: Path | None = None
+    ) -> None:
+        self.recordings = recordings
+        self.read = read
+        self.cache = None if cache is None else _FrameCache(cache, read)
+        clips = [1 if r.clips is None else len(r.clips) for r in recordings]
+        self.samples = np.array(
+            [(number, clip) for number, count in enumerate(clips) for clip in range(count)]
+        ).reshape(-1, 2)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.samples), *self.read.shape
+
+    def part(self, indices: ndarray) -> Self:
+        """Some of the clips."""
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__, samples=self.samples[indices])
+        return part
+
+    def __getitem__(self, chosen: Tensor) -> Float32[Tensor, "*B T 2 H W"]:
+        frames = np.empty((chosen.numel(), *self.read.shape), np.float32)
+        for place, (number, clip) in zip(
+            frames, self.samples[chosen.reshape(-1).numpy()], strict=True
+        ):
+            place[:] = self._frames(self.recordings[number], clip)
+        return torch.from_numpy(frames).reshape(*chosen.shape, *self.read.shape)
+
+    def _frames(self, recording: Recording, clip: int) -> ndarray:
+        if self.cache is None:
+            return self.read(recording)[clip]
+        kept = self.cache.get(recording, clip)
+        if kept is None:
+            frames = self.read(recording)
+            self.cache.put(recording, frames)
+            kept = frames[clip]
+        return kept
+
+
+class _FrameCache:
+    """A file for each recording: its frames as `.npy`, then a CRC-32 of every clip."""
+
+    def __init__(self, root: Path, read: Reading) -> None:
+        key = json.dumps(read.key)
+        self.folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.key = key
+        self.shape = read.shape
+
+    def get(self, recording: Recording, clip: int) -> ndarray | None:
+        """A clip's frames, or None where they are not kept whole."""
+        try:
+            kept = np.lib.format.open_memmap(self._path(recording), mode="r")
+            with self._path(recording).open("rb") as file:
+                file.seek(-4 * len(kept), 2)
+                sums = np.frombuffer(file.read(), "<u4")
+            frames = np.array(kept[clip])
+        except (OSError, ValueError, IndexError, EOFError):
+            return None
+        whole = frames.shape == self.shape and zlib.crc32(frames) == sums[clip]
+        return frames if whole else None
+
+    def put(self, recording: Recording, frames: ndarray) -> None:
+        path = self._path(recording)
+        sums = np.array([zlib.crc32(clip) for clip in frames], "<u4")
+        try:
+            with replacing(path, flush=False) as partial, partial.open("wb") as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(frames))
+                file.write(sums.tobytes())
+        except OSError as error:
+            warnings.warn(f"frames are not kept: {error}", stacklevel=2)
+
+    def _path(self, recording: Recording) -> Path:
+        """Where a recording's frames lie; other ones, as soon as the file changes."""
+        state = recording.path.stat()
+        named = (str(recording.path.resolve()), state.st_size, state.st_mtime_ns, recording.clips)
+        digest = hashlib.sha256(repr(named).encode()).hexdigest()
+        return self.folder / digest[:2] / f"{recording.path.stem}-{digest[2:18]}.npy"
