@@ -35,6 +35,7 @@ Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Loss = Literal["mean", "tet"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 Slicing = Literal["count", "time"]
+Operations = Literal["five", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,10 @@ class Augment:
     flip: Share = 0.0
     """Share of images that are mirrored."""
     rand_augment: bool = False
-    """On half of the images equalize, rotate, shear or translate: the authors' five operations."""
+    """Change images at random by the operations of `rand_operations`."""
+    rand_operations: Operations = "five"
+    """`five`: on half of the images equalize, rotate, shear or translate, as the authors on CIFAR.
+    `all`: two of timm's fifteen, as they on ImageNet."""
     rand_magnitude: UpToTen = 9.0
     """Mean of its magnitude, 0 to 10."""
     rand_deviation: NotNegative = 0.4

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikformer.data import DATASETS, data_root, load_data
+from spikformer.data import DATASETS, Choices, data_root, load_data
 from spikformer.data._splits import fingerprint
 from spikformer.data.loader import TrainingLoader
 from spikformer.data.pixels import Augmentation, Pixels
@@ -131,7 +131,7 @@ def test_a_truncated_file_is_one_clear_error(data_root, tmp_path, name, file):
     content = (folder / file).read_bytes()
     (folder / file).unlink()
     (folder / file).write_bytes(content[:-1000])
-    for use in (DATASETS[name].load, DATASETS[name].check):
+    for use in (lambda root: DATASETS[name].load(root, Choices()), DATASETS[name].check):
         with pytest.raises(DataError) as caught:
             use(tmp_path)
         assert str(caught.value) == f"{folder} is incomplete or damaged"
@@ -142,7 +142,7 @@ def test_a_folder_without_its_files_is_one_clear_error(tmp_path, name):
     folder = tmp_path / FOLDERS[name]
     folder.mkdir()
     (folder / "test").write_bytes(b"")
-    for use in (DATASETS[name].load, DATASETS[name].check):
+    for use in (lambda root: DATASETS[name].load(root, Choices()), DATASETS[name].check):
         with pytest.raises(DataError) as caught:
             use(tmp_path)
         assert str(caught.value) == f"{folder} is incomplete or damaged"
@@ -151,7 +151,7 @@ def test_a_folder_without_its_files_is_one_clear_error(tmp_path, name):
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_missing_folder_is_named_with_what_belongs_there(tmp_path, name):
     archive = f"{FOLDERS[name].replace('-batches-py', '-python')}.tar.gz"
-    for use in (DATASETS[name].load, DATASETS[name].check):
+    for use in (lambda root: DATASETS[name].load(root, Choices()), DATASETS[name].check):
         with pytest.raises(DataError) as caught:
             use(tmp_path)
         assert str(caught.value) == (

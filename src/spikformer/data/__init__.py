@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from spikformer.data import digits
+from spikformer.data import digits, digits_dvs, imagenet
 from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data.cifar import CIFAR10, CIFAR100
 from spikformer.data.cifar10dvs import CIFAR10DVS
@@ -35,7 +35,9 @@ DATASETS: Mapping[str, Source] = {
     "cifar100": CIFAR100,
     "cifar10dvs": CIFAR10DVS,
     "digits": digits,
+    "digits_dvs": digits_dvs,
     "dvs128gesture": DVS128GESTURE,
+    "imagenet": imagenet,
     "nmnist": NMNIST,
 }
 

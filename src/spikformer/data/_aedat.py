@@ -12,7 +12,7 @@ from io import BufferedReader
 import numpy as np
 from numpy import ndarray
 
-from spikformer.data._event_files import CHUNK, Fields, FormatError, read_records
+from spikformer.data._event_files import CHUNK, Fields, FormatError, read_at_most, read_records
 
 LONGEST_LINE = 1 << 16
 """Of a header, in bytes."""
@@ -115,7 +115,7 @@ def _polarity_events(file: BufferedReader, number: int) -> Iterator[ndarray]:
     size = POLARITY_EVENT.itemsize
     while number > 0:
         begins = file.tell()
-        block = file.read(min(number, CHUNK) * size)
+        block = read_at_most(file, min(number, CHUNK) * size)
         events = np.frombuffer(block, POLARITY_EVENT, len(block) // size)
         backward = np.flatnonzero(events["time"] < 0)
         if len(backward):

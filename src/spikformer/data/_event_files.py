@@ -1,5 +1,6 @@
 """What readers of event files share, and the two plainest formats."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -55,13 +56,18 @@ def read_records(file: BufferedReader, size: int) -> Iterator[tuple[int, ndarray
         FormatError: after the last whole row, when there is a part of one.
     """
     offset = file.tell()
-    while block := file.read(CHUNK * size):
+    while block := read_at_most(file, CHUNK * size):
         whole = len(block) // size * size
         if whole:
             yield offset, np.frombuffer(block, np.uint8, whole).reshape(-1, size)
         if whole < len(block):
             raise FormatError(offset + whole, f"{len(block) - whole} of an event's {size} bytes")
         offset += whole
+
+
+def read_at_most(file: BufferedReader, count: int) -> bytes:
+    """Up to `count` bytes, without room for more than the file has."""
+    return file.read(min(count, os.fstat(file.fileno()).st_size - file.tell()))
 
 
 def read_nmnist(file: BufferedReader) -> Iterator[Fields]:
@@ -87,7 +93,8 @@ def read_npz(file: BufferedReader) -> Iterator[Fields]:
     """NumPy's archive of the arrays t, x, y and p, as SpikingJelly writes it."""
     try:
         with zipfile.ZipFile(file) as archive:
-            fields = [_array(archive, *field) for field in NPZ_FIELDS]
+            size = os.fstat(file.fileno()).st_size
+            fields = [_array(archive, size, *field) for field in NPZ_FIELDS]
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         raise FormatError(0, f"a damaged archive ({error})") from error
     if len({len(field) for field in fields}) > 1:
@@ -95,11 +102,16 @@ def read_npz(file: BufferedReader) -> Iterator[Fields]:
     yield Fields(*fields)
 
 
-def _array(archive: zipfile.ZipFile, name: str, dtype: type, highest: int) -> ndarray:
+def _array(archive: zipfile.ZipFile, size: int, name: str, dtype: type, highest: int) -> ndarray:
     try:
-        content, offset = archive.read(f"{name}.npy"), archive.getinfo(f"{name}.npy").header_offset
+        member = archive.getinfo(f"{name}.npy")
     except KeyError as error:
         raise FormatError(0, f"an archive without {name}") from error
+    offset = member.header_offset
+    plain = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if not plain or offset + member.compress_size > size:  # or a reader would make room for it
+        raise FormatError(0, f"the entry of {name} in the archive is damaged")
+    content = archive.read(member)
     try:
         array = _npy(content)
     except Exception as error:  # damaged headers are parsed as Python, and raise what Python does

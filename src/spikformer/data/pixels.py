@@ -19,6 +19,7 @@ from spikformer.data.augment import (
 from spikformer.data.event_augment import EVENT_NUMBERS, event_augment
 from spikformer.data.rand_augment import RAND_NUMBERS, rand_augment
 from spikformer.data.randomness import batch_generator, uniforms
+from spikformer.data.timm_augment import timm_rand_augment
 from spikformer.recipe import Augment
 
 Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
@@ -126,9 +127,12 @@ class Augmentation:
         if settings.event_operation:
             pixels = event_augment(pixels, event)
         if settings.rand_augment:
-            pixels = rand_augment(
+            numbers, augment = rand, rand_augment
+            if settings.rand_operations == "all":
+                numbers, augment = rand[:, 0], timm_rand_augment
+            pixels = augment(
                 pixels,
-                rand,
+                numbers,
                 magnitude=settings.rand_magnitude,
                 deviation=settings.rand_deviation,
                 fill=tuple(round(255 * mean) for mean in self.pixels.mean),

@@ -17,7 +17,18 @@ RECIPES = (
     "cifar10_400",
     "cifar10_paper224",
     "cifar10_small",
+    "cifar10dvs_T10",
+    "cifar10dvs_T16",
     "digits",
+    "digits_dvs",
+    "dvs128gesture_T10",
+    "dvs128gesture_T16",
+    "imagenet_10_512",
+    "imagenet_6_512",
+    "imagenet_8_384",
+    "imagenet_8_512",
+    "imagenet_8_512_paper",
+    "imagenet_8_768",
     "nmnist",
 )
 
