@@ -4,8 +4,6 @@
 sample are treated alike; pixels come from the nearest place, and from outside comes nothing.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -14,10 +12,12 @@ from torch import Tensor
 EVENT_NUMBERS = 4
 """Numbers that `event_augment` wants for each sample."""
 OPERATIONS = ("identity", "shear_x", "translate_x", "translate_y", "rotate", "cutout")
-SHEAR, SHIFT, ROTATION = 0.3, 5.0, 30.0
-"""The largest, to either side: radians, pixels, degrees."""
 LEVELS = 31
 """That a magnitude is drawn from, evenly spaced between the largest to either side."""
+SHEARS = torch.linspace(-0.3, 0.3, LEVELS)
+SHIFTS = torch.linspace(-5.0, 5.0, LEVELS).trunc()
+ROTATIONS = torch.linspace(-30.0, 30.0, LEVELS)
+"""In radians, pixels and degrees."""
 CUT_AREA = (0.001, 0.11)
 """Share of the image in a square that is cut out."""
 
@@ -33,7 +33,7 @@ def event_augment(
     """
     which, how_much, top, left = numbers.unbind(1)
     operation = (which * len(OPERATIONS)).long()
-    level = (how_much * LEVELS).floor() / (LEVELS - 1) * 2 - 1
+    level = (how_much * LEVELS).long()
     cut = operation == OPERATIONS.index("cutout")
     moved = ~cut & (operation != OPERATIONS.index("identity"))
     changed = frames.clone()
@@ -49,14 +49,14 @@ def maps(operation: Tensor, level: Tensor) -> Float[Tensor, "B 2 3"]:
 
     Args:
         operation: Index in `OPERATIONS`, of one that moves.
-        level: Share of the largest magnitude, -1 to 1.
+        level: Of the magnitude, 0 to 30.
     """
     shear, shift_x, shift_y, rotate = (operation == OPERATIONS.index(n) for n in OPERATIONS[1:5])
-    angle = torch.where(rotate, level * math.radians(ROTATION), 0.0)
-    slope = torch.where(shear, (level * SHEAR).tan(), 0.0)
-    pixels = (level * SHIFT).trunc()
-    x = torch.stack([angle.cos(), slope - angle.sin(), torch.where(shift_x, -pixels, 0.0)], 1)
-    y = torch.stack([angle.sin(), angle.cos(), torch.where(shift_y, -pixels, 0.0)], 1)
+    angle = torch.where(rotate, ROTATIONS[level].deg2rad(), 0.0)
+    slope = torch.where(shear, SHEARS[level].tan(), 0.0)
+    shift = SHIFTS[level]
+    x = torch.stack([angle.cos(), slope - angle.sin(), torch.where(shift_x, -shift, 0.0)], 1)
+    y = torch.stack([angle.sin(), angle.cos(), torch.where(shift_y, -shift, 0.0)], 1)
     return torch.stack([x, y], 1)
 
 

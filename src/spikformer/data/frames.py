@@ -42,10 +42,9 @@ class Slicing:
             raise ConfigError(
                 f"one of number and every must be given, got {self.number} and {self.every}"
             )
-        if (self.number or self.every or 0) < 1:
-            raise ConfigError(
-                f"number and every must be at least 1, got {self.number or self.every}"
-            )
+        given = self.every if self.number is None else self.number
+        if given is None or given < 1:
+            raise ConfigError(f"number and every must be at least 1, got {given}")
 
     def bounds(self, t: Int64[ndarray, " N"]) -> Int64[ndarray, " T+1"]:
         """Where frames begin among events in order of time, and where the last one ends."""
