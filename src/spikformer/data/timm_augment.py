@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -31,11 +32,21 @@ def timm_rand_augment(
     augment = rand_augment_transform(
         f"rand-m{magnitude:g}-mstd{deviation:g}-inc1", {"img_mean": fill}
     )
+    for operation in augment.ops:
+        if operation.name == "PosterizeIncreasing":
+            operation.aug_fn = _posterize
     changed = []
     for image, number in zip(images, numbers.tolist(), strict=True):
         with _seeded(int(number * 2**32)):
             changed.append(F.pil_to_tensor(augment(F.to_pil_image(image))))
     return torch.stack(changed)
+
+
+def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    """Keep some bits of each value. Of none remains black: Pillow refuses that today, and did not
+    when the recipes were written.
+    """
+    return ImageOps.posterize(image, bits) if bits else image.point(lambda _: 0)
 
 
 @contextmanager
