@@ -187,7 +187,7 @@ def test_names_of_files_are_printed_as_they_are(capsys, run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["predict", "RUN"], "predict needs at least one image file"),
+        (["predict", "RUN"], "predict needs at least one file"),
         (["predict", "RUN", "a.png", "--top", "0"], "top must be at least 1, got 0"),
         (["evaluate", "RUN", "--figure", "figure.gif"], "a figure must end in .png"),
         (["evaluate", "RUN", "--root", "nowhere"], "there is no folder 'nowhere'"),

@@ -22,18 +22,18 @@ def predict_command(
     neuron: str | None = None,
     attention: str | None = None,
 ) -> None:
-    """Class probabilities for image files of any size and mode.
+    """Class probabilities for image files of any size and mode, or for recordings of events.
 
     Args:
         source: Folder of a run (its best weights), or a file of weights.
-        files: Images.
+        files: Images, or event files for a network that was trained on recordings.
         top: How many classes to show for each.
         device: Where to compute: cpu, cuda, mps.
         neuron: The neuron that the weights were trained with, when it is your own: file.py:Class.
         attention: The attention, likewise.
     """
     if not files:
-        raise ConfigError("predict needs at least one image file after the weights")
+        raise ConfigError("predict needs at least one file after the weights")
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}")
     from spikformer.training.prediction import predict

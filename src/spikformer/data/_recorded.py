@@ -20,6 +20,7 @@ from spikformer.data.events import Events
 from spikformer.data.frames import POLARITIES, Slicing
 from spikformer.data.recordings import Reading, Recording, Recordings
 from spikformer.errors import ConfigError
+from spikformer.recipe import CHOICES
 
 CACHE_VARIABLE = "SPIKFORMER_CACHE"
 CACHE = ".spikformer-frames"
@@ -78,15 +79,14 @@ class Recorded:
             DataError: when files are missing, or a recording is in two splits.
             ConfigError: when a choice cannot be met.
         """
-        choices.only(self.name, "split", "split_seed", "validation", "side", "frames", "frames_by")
+        choices.only(self.name, *CHOICES)
         found = self.find(root, choices)
         chosen, train = _validation(found, choices)
         parts = {"train": train, "validation": chosen, "test": found.test}
         sources = found.sources
         check_disjoint({name: sources[indices] for name, indices in parts.items()})
-        slicing = Slicing(by=choices.frames_by, number=choices.frames or self.frames)
         cache = Path(os.environ.get(CACHE_VARIABLE) or root / CACHE)
-        images = Recordings(found.recordings, Reading(slicing, self.size, self.turn), cache)
+        images = Recordings(found.recordings, self.reading(choices), cache)
         labels = torch.from_numpy(found.labels)
         splits = {n: Split(images.part(part), labels[part]) for n, part in parts.items()}
         name = found.split
@@ -102,6 +102,11 @@ class Recorded:
             split_name=name,
             split_hash=fingerprint(parts),
         )
+
+    def reading(self, choices: Choices) -> Reading:
+        """How a file of events becomes frames."""
+        slicing = Slicing(by=choices.frames_by, number=choices.frames or self.frames)
+        return Reading(slicing, self.size, self.turn)
 
     def check(self, root: Path) -> str:
         """One line on what is there.

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from spikformer.data import DATASETS, Choices
+from spikformer.data._recorded import Recorded
 from spikformer.data.images import read_image
 from spikformer.data.pixels import Pixels
-from spikformer.models import load_model, read_card
+from spikformer.data.recordings import Recording
+from spikformer.models import Card, load_model, read_card
+from spikformer.recipe import CHOICES
 from spikformer.training.environment import find_device
 from spikformer.training.evaluation import find_weights
 
@@ -34,11 +39,12 @@ def predict(
     device: str = "cpu",
     **overrides: Any,
 ) -> list[Prediction]:
-    """Class probabilities for image files.
+    """Class probabilities for image files, or for recordings of events.
 
     Args:
         source: Folder of a run, or weights that describe themselves.
-        files: Images of any size and mode.
+        files: Images of any size and mode; for a network that was trained on recordings, files of
+            events, as long as they are: they are cut into as many frames.
         device: Where to compute.
         overrides: As in `load_model`: a neuron or attention of your own.
 
@@ -50,9 +56,9 @@ def predict(
     weights = find_weights(source)
     card = read_card(weights)
     paths = [Path(file) for file in files]
-    pixels = [read_image(path, card.input_size, card.interpolation) for path in paths]
+    pixels = [_read(path, card) for path in paths]
     model = load_model(weights, **overrides).to(find_device(device))
-    prepare = Pixels(card.mean, card.std)
+    prepare = Pixels(card.mean, card.std, card.input_size[-1])
     predictions = []
     with torch.inference_mode():
         for path, image in zip(paths, pixels, strict=True):
@@ -61,3 +67,12 @@ def predict(
             names = card.classes or tuple(str(k) for k in range(len(shares)))
             predictions.append(Prediction(path, {names[k]: shares[k].item() for k in order}))
     return predictions
+
+
+def _read(path: Path, card: Card) -> Tensor:
+    """An image [C, H, W], or frames [T, 2, H, W], as the network was trained on."""
+    source = DATASETS.get(card.facts.get("data", ""))
+    if not isinstance(source, Recorded):
+        return read_image(path, card.input_size, card.interpolation)
+    choices = Choices(**{k: v for k, v in card.facts.items() if k in CHOICES})
+    return torch.from_numpy(source.reading(choices)(Recording(path))[0]).float()
