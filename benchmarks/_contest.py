@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
+from spikformer.training._compiling import compiled
 from spikformer.training.environment import git_commit, hardware, versions
 
 Kind = Literal["infer", "train"]
@@ -245,7 +246,9 @@ def _play(connection: Connection, name: str, setting: Setting) -> None:
     network = BUILD[library]()
     _trim()
     start = _resident("VmRSS")
-    if how == "compiled":
+    if how == "compiled" and library == "ours":
+        network.forward = compiled(network.forward)
+    elif how == "compiled":
         network.compile(dynamic=False)
     step = {"infer": _inference, "train": _training}[setting.kind](network, setting)
     answers: dict[str, Callable[[], Any]] = {

@@ -10,7 +10,11 @@ from torch import nn
 from spikformer import create_model, load_weights, save_weights
 from spikformer.probe import RateMeter, firing_rates
 from spikformer.recipe import Optim
+from spikformer.training._compiling import compiled
 from spikformer.training.module import training_loss
+from spikformer.training.run import read_curve
+from tests.helpers.trainings import SMALL as SMALL_RUN
+from tests.helpers.trainings import digits
 
 SMALL = {"dim": 32, "depth": 1, "heads": 2}
 
@@ -75,3 +79,33 @@ def test_weights_load_without_their_head_for_other_classes(tmp_path, layout):
     load_weights(target, path, head=False)
     assert torch.equal(target.position.norm.bias, source.position.norm.bias)
     assert torch.equal(target.head.weight, before)
+
+
+@pytest.mark.compiled
+def test_what_is_made_again_in_a_compiled_step_leaves_gradients_as_they_are():
+    torch._dynamo.reset()
+    model = create_model("spikformer_2_64_patch4", depth=1, dim=16, heads=2, steps=2).double()
+    images = torch.rand(3, 1, 16, 16, dtype=torch.float64)
+    found = []
+    for forward in (model.forward, compiled(model.forward)):
+        model.zero_grad()
+        logits = forward(images)
+        logits.square().sum().backward()
+        found.append([logits.detach(), *(p.grad.clone() for p in model.parameters())])
+    for eager, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, eager, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.compiled
+def test_a_compiled_run_learns_as_the_eager_one(tmp_path):
+    from spikformer.training.fit import train
+
+    curves = []
+    for compiles in (False, True):
+        torch._dynamo.reset()
+        recipe = digits(SMALL_RUN, {"model.depth": 1}, epochs=1, compile=compiles)
+        run = train(recipe, tmp_path / str(compiles))
+        curves.append(read_curve(run.curve)[0])
+    eager, ours = curves
+    for column in ("train_loss", "validation_loss", "firing_rate"):
+        assert ours[column] == pytest.approx(eager[column], rel=0.02)

@@ -18,6 +18,7 @@ from spikformer.errors import NotFiniteError
 from spikformer.models import Spikformer
 from spikformer.probe import RateMeter
 from spikformer.recipe import Optim, Recipe
+from spikformer.training._compiling import compiled
 
 NEVER = 2**62
 """No step: later than every one."""
@@ -62,11 +63,11 @@ class Classifier(LightningModule):
         self.register_buffer("loss_sum", torch.zeros(()))
         self.register_buffer("batches", torch.zeros(()))
         self.register_buffer("bad_step", torch.tensor(NEVER))
-        compiled = _compiled if recipe.trainer.compile else _as_it_is
+        prepared = compiled if recipe.trainer.compile else _as_it_is
         tet = recipe.optim.loss == "tet"
-        self._train_logits = compiled(model.forward_steps if tet else model.forward)
+        self._train_logits = prepared(model.forward_steps if tet else model.forward)
         self._evaluated = model if self.average is None else self.average.module
-        self._eval_logits = compiled(self._evaluated.forward)
+        self._eval_logits = prepared(self._evaluated.forward)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         accumulate, world = self.recipe.trainer.accumulate, self.trainer.world_size
@@ -190,10 +191,6 @@ def training_loss(logits: Float[Tensor, "*T B K"], targets: Targets, optim: Opti
     each = [F.cross_entropy(o, targets, label_smoothing=optim.label_smoothing) for o in logits]
     pull = (logits - TET_LOGIT).square().mean()
     return (1 - optim.tet_share) * torch.stack(each).mean() + optim.tet_share * pull
-
-
-def _compiled(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(forward, dynamic=False)
 
 
 def _as_it_is(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
