@@ -97,7 +97,7 @@ def test_help_for_a_recipe_shows_its_values(capsys):
     ("words", "sentence"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["train", "digts"], "unknown recipe 'digts'; did you mean digits?"),
+        (["train", "digts"], "unknown recipe 'digts'; did you mean digits or digits_dvs?"),
         (["train", "digits", "--optim.lrr", "1"], "did you mean --optim.lr"),
         (["train", "digits", "--optim.lr", "fast"], "could not convert string to float: 'fast'"),
         (
@@ -107,7 +107,7 @@ def test_help_for_a_recipe_shows_its_values(capsys):
         (["train", "digits", "--model.neuron", "lfi"], "unknown neuron 'lfi'; did you mean lif"),
         (
             ["train", "digits", "--data.name", "digit"],
-            "unknown data set 'digit'; did you mean digits?",
+            "unknown data set 'digit'; did you mean digits or digits_dvs?",
         ),
         (
             ["train", "--resume", "nowhere"],

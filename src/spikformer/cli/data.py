@@ -1,20 +1,41 @@
-"""`spikformer data`."""
+"""`spikformer data`, `spikformer data verify NAME` and `spikformer data download NAME`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+    track,
+)
 from rich.table import Table
 
 from spikformer.cli._options import console, plain_table, run
-from spikformer.errors import DataError
+from spikformer.errors import ConfigError, DataError, unknown_name
 
 
 def main(arguments: Sequence[str]) -> None:
+    commands = {"verify": verify_command, "download": download_command}
+    if arguments and arguments[0] in commands:
+        run(f"data {arguments[0]}", commands[arguments[0]], arguments[1:])
+        return
+    if arguments and not arguments[0].startswith("-"):
+        raise unknown_name("data command", arguments[0], commands)
     run("data", data_command, arguments)
 
 
 def data_command(root: Path | None = None) -> None:
-    """List the data sets, and what is found of them.
+    """List the data sets, what is found of them, and where the rest is to be had.
+
+    `spikformer data verify NAME` reads every file of one, `spikformer data download NAME` fetches it.
 
     Args:
         root: Folder with official files; by default $SPIKFORMER_DATA, else data.
@@ -22,14 +43,82 @@ def data_command(root: Path | None = None) -> None:
     console.print(found(root))
 
 
+def verify_command(name: Annotated[str, tyro.conf.Positional], root: Path | None = None) -> None:
+    """Read every file of a data set, and name those that are damaged.
+
+    Args:
+        name: As `spikformer data` lists it.
+        root: Folder with official files; by default $SPIKFORMER_DATA, else data.
+    """
+    from spikformer.data import data_root, find_data
+
+    source = find_data(name)
+    said = source.check(data_root(root))
+    paths, read = source.files(data_root(root))
+    damaged = []
+    for path in track(paths, f"reading {name}", console=Console(file=sys.stderr), transient=True):
+        try:
+            read(path)
+        except DataError as error:
+            damaged.append(str(error))
+    for line in damaged:
+        console.print(line)
+    if damaged:
+        raise DataError(f"{len(damaged)} of {len(paths)} files of {name} are damaged")
+    console.print(f"{said}; all {len(paths)} files can be read" if len(paths) else said)
+
+
+def download_command(
+    name: Annotated[str, tyro.conf.Positional],
+    root: Path | None = None,
+    keep_archives: bool = False,
+) -> None:
+    """Fetch a data set, see that it is what was published, and unpack it.
+
+    A download that was broken off goes on where it stopped.
+
+    Args:
+        name: As `spikformer data` lists it.
+        root: Folder to fetch it to; by default $SPIKFORMER_DATA, else data.
+        keep_archives: Keep what was unpacked.
+    """
+    from spikformer.data import data_root, find_data
+    from spikformer.data.origin import fetch, unpack
+
+    origin = find_data(name).origin
+    if not origin.archives:
+        raise ConfigError(f"{name} cannot be fetched from here: see {origin.home} ({origin.terms})")
+    folder = data_root(root) / origin.folder
+    console.print(f"{name}: {origin.home}, {origin.terms}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
+        for archive in origin.archives:
+            task = progress.add_task(archive.name, total=None)
+
+            def show(there: int, total: int | None, task: TaskID = task) -> None:
+                progress.update(task, completed=there, total=total)
+
+            packed = fetch(archive, folder, show)
+            unpack(packed, folder)
+            if not keep_archives:
+                packed.unlink()
+    console.print(f"{name}: {find_data(name).check(data_root(root))}")
+
+
 def found(root: Path | None) -> Table:
     """A row for each data set."""
     from spikformer.data import DATASETS, data_root
 
-    table = plain_table("data set", "found")
+    table = plain_table("data set", "found", "from", "terms")
     for name, source in DATASETS.items():
         try:
-            table.add_row(name, source.check(data_root(root)))
+            said = source.check(data_root(root))
         except DataError as error:
-            table.add_row(name, str(error))
+            said = str(error).split(":")[0]
+        table.add_row(name, said, source.origin.home, source.origin.terms)
     return table

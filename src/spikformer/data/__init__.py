@@ -1,11 +1,10 @@
 """Data sets by name, split with care, and what is done to their images.
 
-To add one, write its file with `load(root, choices) -> DataSet` and `check(root) -> str`, and name it
-in `DATASETS`.
+To add one, write its file with what `Source` asks for, and name it in `DATASETS`.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +14,10 @@ from spikformer.data.cifar import CIFAR10, CIFAR100
 from spikformer.data.cifar10dvs import CIFAR10DVS
 from spikformer.data.dvs128gesture import DVS128GESTURE
 from spikformer.data.nmnist import NMNIST
+from spikformer.data.origin import Origin
 from spikformer.errors import DataError, unknown_name
 
-__all__ = ["DATASETS", "Choices", "DataSet", "Split", "data_root", "load_data"]
+__all__ = ["DATASETS", "Choices", "DataSet", "Split", "data_root", "find_data", "load_data"]
 
 ROOT_VARIABLE = "SPIKFORMER_DATA"
 
@@ -25,9 +25,18 @@ ROOT_VARIABLE = "SPIKFORMER_DATA"
 class Source(Protocol):
     """What knows one data set."""
 
+    @property
+    def origin(self) -> Origin: ...
+
     def load(self, root: Path, choices: Choices, /) -> DataSet: ...
 
-    def check(self, root: Path, /) -> str: ...
+    def check(self, root: Path, /) -> str:
+        """One line on what is there."""
+        ...
+
+    def files(self, root: Path, /) -> tuple[Sequence[Path], Callable[[Path], object]]:
+        """What `check` does not read, and what reads one of them."""
+        ...
 
 
 DATASETS: Mapping[str, Source] = {
@@ -54,11 +63,21 @@ def load_data(name: str, root: Path | None = None, **choices: Any) -> DataSet:
         ConfigError: for an unknown name, or a choice that cannot be met.
         DataError: when files are missing or damaged.
     """
-    if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS)
+    source = find_data(name)
     if root is not None and not root.is_dir():
         raise DataError(f"there is no folder {str(root)!r}")
-    return DATASETS[name].load(data_root(root), Choices(**choices))
+    return source.load(data_root(root), Choices(**choices))
+
+
+def find_data(name: str) -> Source:
+    """What knows a data set.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    return DATASETS[name]
 
 
 def data_root(root: Path | None = None) -> Path:

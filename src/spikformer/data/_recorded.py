@@ -16,8 +16,9 @@ from spikformer.data._splits import (
     stratified,
     whole_groups,
 )
-from spikformer.data.events import Events
+from spikformer.data.events import Events, read_events
 from spikformer.data.frames import POLARITIES, Slicing
+from spikformer.data.origin import Origin
 from spikformer.data.recordings import Reading, Recording, Recordings
 from spikformer.errors import ConfigError
 from spikformer.recipe import CHOICES
@@ -62,6 +63,7 @@ class Recorded:
         size: Height and width of the sensor.
         frames: As many as is usual.
         find: From root and choices to what is there.
+        origin: Where it comes from.
         turn: What brings events into the published orientation.
     """
 
@@ -70,6 +72,7 @@ class Recorded:
     size: tuple[int, int]
     frames: int
     find: Callable[[Path, Choices], Found]
+    origin: Origin
     turn: Callable[[Events], Events] | None = None
 
     def load(self, root: Path, choices: Choices) -> DataSet:
@@ -116,6 +119,10 @@ class Recorded:
         """
         found = self.find(root, Choices())
         return f"{len(found.recordings)} recordings, {len(found.train)} + {len(found.test)} samples"
+
+    def files(self, root: Path) -> tuple[Sequence[Path], Callable[[Path], object]]:
+        """All recordings, and what reads one."""
+        return [r.path for r in self.find(root, Choices()).recordings], read_events
 
 
 def _validation(found: Found, choices: Choices) -> tuple[Indices, Indices]:

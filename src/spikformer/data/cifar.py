@@ -3,6 +3,7 @@
 Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data._splits import fingerprint, stratified
+from spikformer.data.origin import Archive, Origin
 from spikformer.errors import DataError
 
+HOME = "https://www.cs.toronto.edu/~kriz/"
 VALIDATION = 5000
 """Training images that are kept for choosing, unless told otherwise."""
 
@@ -28,13 +31,13 @@ class Cifar:
         name: As in `DATASETS`.
         official: The class of torchvision that reads its files.
         folder: Where they lie under the root.
-        archive: Where they come from.
+        origin: Where they come from.
     """
 
     name: str
     official: str
     folder: str
-    archive: str
+    origin: Origin
 
     def load(self, root: Path, choices: Choices) -> DataSet:
         """All 60,000 images: 10,000 to test on, the others divided by class.
@@ -81,6 +84,10 @@ class Cifar:
         sizes = [len(self._open(root, train).targets) for train in (True, False)]
         return f"{root / self.folder}, {sum(sizes)} images, checksums good"
 
+    def files(self, _root: Path) -> tuple[Sequence[Path], Callable[[Path], object]]:
+        """None: `check` reads them all."""
+        return (), Path.read_bytes
+
     def _read(self, root: Path, train: bool) -> tuple[Tensor, NDArray[np.int64], tuple[str, ...]]:
         found = self._open(root, train)
         images = torch.from_numpy(found.data).movedim(-1, 1).contiguous()
@@ -91,7 +98,7 @@ class Cifar:
 
         if not (root / self.folder).is_dir():
             raise DataError(
-                f"there is no {self.folder} in {str(root)!r}: unpack {self.archive} there, "
+                f"there is no {self.folder} in {str(root)!r}: unpack {self.origin.archives[0].url} there, "
                 "or say where it is"
             )
         try:
@@ -100,15 +107,23 @@ class Cifar:
             raise DataError(f"{root / self.folder} is incomplete or damaged") from error
 
 
+def _origin(archive: str, md5: str) -> Origin:
+    return Origin(
+        home=f"{HOME}cifar.html",
+        terms="none stated; cite Krizhevsky 2009",
+        archives=(Archive(archive, HOME + archive, md5),),
+    )
+
+
 CIFAR10 = Cifar(
     name="cifar10",
     official="CIFAR10",
     folder="cifar-10-batches-py",
-    archive="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    origin=_origin("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
 )
 CIFAR100 = Cifar(
     name="cifar100",
     official="CIFAR100",
     folder="cifar-100-python",
-    archive="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    origin=_origin("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
 )

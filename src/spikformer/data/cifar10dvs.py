@@ -14,23 +14,35 @@ from spikformer.data._dataset import Choices
 from spikformer.data._recorded import Found, Recorded
 from spikformer.data._splits import front, stratified
 from spikformer.data.events import Events
+from spikformer.data.origin import Archive, Origin
 from spikformer.data.recordings import Recording
 from spikformer.errors import DataError
 
 FOLDER = "cifar10dvs"
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+FILES = {
+    "airplane": (7_712_788, "0afd5c4bf9ae06af762a77b180354fdd"),
+    "automobile": (7_712_791, "8438dfeba3bc970c94962d995b1b9bdd"),
+    "bird": (7_712_794, "a9c207c91c55b9dc2002dc21c684d785"),
+    "cat": (7_712_812, "52c63c677c2b15fa5146a8daf4d56687"),
+    "deer": (7_712_815, "b6bf21f6c04d21ba4e23fc3e36c8a4a3"),
+    "dog": (7_712_818, "f379ebdf6703d16e0a690782e62639c3"),
+    "frog": (7_712_842, "cad6ed91214b1c7388a5f6ee56d08803"),
+    "horse": (7_712_851, "e7cbbf77bec584ffbf913f00e682782a"),
+    "ship": (7_712_836, "41c7bd7d6b251be82557c6cce9a7d5c9"),
+    "truck": (7_712_839, "89f3922fd147d9aeff89e76a2b0b70a7"),
+}
+"""Of each class: the number of its archive on figshare, and its MD5."""
+CLASSES = tuple(FILES)
 SIDE = 128
+ORIGIN = Origin(
+    home="https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671",
+    terms="CC BY 4.0",
+    archives=tuple(
+        Archive(f"{name}.zip", f"https://ndownloader.figshare.com/files/{number}", md5)
+        for name, (number, md5) in FILES.items()
+    ),
+    folder=FOLDER,
+)
 TRAINED_ON = 0.9
 FRONT, RANDOM = "front90", "random90"
 """The authors' split, the first 900 files of each class by name (`cifar10dvs/train.py`, line 288 of
@@ -89,5 +101,6 @@ CIFAR10DVS = Recorded(
     size=(SIDE, SIDE),
     frames=16,
     find=find,
+    origin=ORIGIN,
     turn=published,
 )

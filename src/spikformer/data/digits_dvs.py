@@ -10,6 +10,7 @@ from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data.frames import POLARITIES, Slicing, to_frames
 from spikformer.data.simulated import events_from_images
 
+origin, files = digits.origin, digits.files
 FRAMES = 8
 
 

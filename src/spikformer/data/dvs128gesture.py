@@ -11,6 +11,7 @@ import numpy as np
 
 from spikformer.data._dataset import Choices
 from spikformer.data._recorded import Found, Recorded
+from spikformer.data.origin import Origin
 from spikformer.data.recordings import Recording
 from spikformer.errors import DataError
 
@@ -30,7 +31,7 @@ CLASSES = (
     "other_gestures",
 )
 SIDE = 128
-HOME = "https://research.ibm.com/interactive/dvsgesture/"
+ORIGIN = Origin(home="https://research.ibm.com/interactive/dvsgesture/", terms="CC BY 4.0")
 
 
 def find(root: Path, choices: Choices) -> Found:
@@ -44,7 +45,7 @@ def find(root: Path, choices: Choices) -> Found:
     if folder is None:
         raise DataError(
             f"there is no {FOLDERS[0]}/{LISTS[0]} in {str(root)!r}: unpack DvsGesture.tar.gz of "
-            f"{HOME} there, or say where it is"
+            f"{ORIGIN.home} there, or say where it is"
         )
     recordings, labels, counts = [], [], []
     for name in LISTS:
@@ -79,5 +80,5 @@ def _labels(path: Path) -> tuple[tuple[tuple[int, int], ...], list[int]]:
 
 
 DVS128GESTURE = Recorded(
-    name="dvs128gesture", classes=CLASSES, size=(SIDE, SIDE), frames=16, find=find
+    name="dvs128gesture", classes=CLASSES, size=(SIDE, SIDE), frames=16, find=find, origin=ORIGIN
 )

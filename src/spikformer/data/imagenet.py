@@ -3,7 +3,7 @@
 Russakovsky et al., "ImageNet large scale visual recognition challenge", IJCV 2015.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data._splits import check_disjoint, fingerprint, stratified
+from spikformer.data.origin import Origin
 from spikformer.errors import DataError
 
 FOLDER = "imagenet"
@@ -24,7 +25,9 @@ SIDE = 224
 ASPECTS = 3 / 4, 4 / 3
 """Of width to height: what is squashed as a whole in training."""
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-HOME = "https://image-net.org/download.php"
+origin = Origin(
+    home="https://image-net.org/download.php", terms="research and education, after registration"
+)
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,18 @@ def check(root: Path) -> str:
     return f"{_folder(root)}, {len(train)} + {len(test)} pictures of {len(classes)} classes"
 
 
+def files(root: Path) -> tuple[Sequence[Path], Callable[[Path], object]]:
+    """All pictures, and what decodes one."""
+    parts = [_found(_folder(root) / part)[0] for part in ("train", "val")]
+    return [path for paths in parts for path in paths], read
+
+
 def _folder(root: Path) -> Path:
     for folder in (root / FOLDER, root):
         if (folder / "train").is_dir() and (folder / "val").is_dir():
             return folder
     raise DataError(
-        f"there is no {FOLDER}/train and {FOLDER}/val in {str(root)!r}: the pictures come from {HOME}, "
+        f"there is no {FOLDER}/train and {FOLDER}/val in {str(root)!r}: the pictures come from {origin.home}, "
         "one folder a class; or say where they are"
     )
 

@@ -10,13 +10,16 @@ import numpy as np
 
 from spikformer.data._dataset import Choices
 from spikformer.data._recorded import Found, Recorded
+from spikformer.data.origin import Origin
 from spikformer.data.recordings import Recording
 from spikformer.errors import DataError
 
 FOLDER, SMALL = "nmnist", "nmnist_small"
 LISTS = ("train1K.txt", "test100.txt")
 """Of the excerpt that SLAYER's authors published: number and class of each recording."""
-HOME = "https://www.garrickorchard.com/datasets/n-mnist"
+ORIGIN = Origin(
+    home="https://www.garrickorchard.com/datasets/n-mnist", terms="CC BY-SA 4.0", folder=FOLDER
+)
 
 
 def find(root: Path, choices: Choices) -> Found:
@@ -34,7 +37,7 @@ def find(root: Path, choices: Choices) -> Found:
     else:
         raise DataError(
             f"there is no {FOLDER}/Train and {FOLDER}/Test in {str(root)!r}: unpack Train.zip and "
-            f"Test.zip of {HOME} there, or say where they are"
+            f"Test.zip of {ORIGIN.home} there, or say where they are"
         )
     choices.named(split)
     train, test = parts
@@ -65,4 +68,6 @@ def _listed(folder: Path, name: str) -> list[tuple[Path, int]]:
     return found
 
 
-NMNIST = Recorded(name="nmnist", classes=tuple("0123456789"), size=(34, 34), frames=10, find=find)
+NMNIST = Recorded(
+    name="nmnist", classes=tuple("0123456789"), size=(34, 34), frames=10, find=find, origin=ORIGIN
+)

@@ -118,7 +118,8 @@ def _draw_cell(
     classes: tuple[str, ...],
 ) -> None:
     above, below = cell.subplots(2, 1, height_ratios=[2, 1])
-    above.imshow(image.movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=255)
+    seen = image if image.dim() == 3 else _events_seen(image)
+    above.imshow(seen.movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=255)
     above.set_axis_off()
     answer = int(shares.argmax())
     verdict = f"{classes[answer]}, {shares[answer]:.0%}"
@@ -130,3 +131,10 @@ def _draw_cell(
     below.set_xticks(range(1, len(spikes) + 1))
     below.set_xlabel("step")
     below.set_ylabel("1000 spikes")
+
+
+def _events_seen(frames: Tensor) -> Tensor:
+    """Counts [T, 2, H, W] as one picture [3, H, W]: brighter is red, darker blue, nothing white."""
+    counts = frames.sum(0)
+    off, on = counts / counts.amax().clamp(min=1)
+    return ((1 - torch.stack([off, torch.maximum(on, off), on])) * 255).to(torch.uint8)
