@@ -4,32 +4,23 @@ The command line makes an option of every field below: `--optim.lr 1e-3`.
 """
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
+from spikformer._numbers import (
+    BelowOne,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    UpToTen,
+    ranges,
+)
 from spikformer.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class Range:
-    """Which numbers a field takes: in words, and as a test."""
-
-    words: str
-    holds: Callable[[float], bool]
-
-
-NOT_NEGATIVE = Range("0 or more", lambda x: x >= 0)
-
-Count = Annotated[int, Range("at least 1", lambda x: x >= 1)]
-Natural = Annotated[int, NOT_NEGATIVE]
-NotNegative = Annotated[float, NOT_NEGATIVE]
-Positive = Annotated[float, Range("positive", lambda x: x > 0)]
-Share = Annotated[float, Range("in [0, 1]", lambda x: 0 <= x <= 1)]
-BelowOne = Annotated[float, Range("in [0, 1)", lambda x: 0 <= x < 1)]
-UpToTen = Annotated[float, Range("in [0, 10]", lambda x: 0 <= x <= 10)]
-Seed = Annotated[int, Range("in [0, 2^63)", lambda x: 0 <= x < 2**63)]
 Precision = Literal["32", "bf16", "16", "64"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Loss = Literal["mean", "tet"]
@@ -287,17 +278,8 @@ class Recipe:
             raise ConfigError(f"not a recipe of this version: {error}") from error
 
 
-def _ranges(part: type) -> Iterator[tuple[str, Range]]:
-    """The fields whose type names a range, bare or beside None."""
-    for name, hint in get_type_hints(part, include_extras=True).items():
-        for one in (hint, *get_args(hint)):
-            for note in getattr(one, "__metadata__", ()):
-                if isinstance(note, Range):
-                    yield name, note
-
-
 PARTS = {"model": Model, "data": Data, "augment": Augment, "optim": Optim, "trainer": Trainer}
-RANGES = {f"{part}.{name}": r for part, kind in PARTS.items() for name, r in _ranges(kind)}
+RANGES = {f"{part}.{name}": r for part, kind in PARTS.items() for name, r in ranges(kind)}
 CHOICES = ("split", "split_seed", "validation", "side", "frames", "frames_by")
 """Fields of the data that say which samples, and what they are."""
 PATHS = (("data", "root"), ("model", "weights"))

@@ -87,7 +87,7 @@ class Recorded:
         chosen, train = _validation(found, choices)
         parts = {"train": train, "validation": chosen, "test": found.test}
         sources = found.sources
-        check_disjoint({name: sources[indices] for name, indices in parts.items()})
+        check_disjoint({name: sources[indices].tolist() for name, indices in parts.items()})
         cache = Path(os.environ.get(CACHE_VARIABLE) or root / CACHE)
         images = Recordings(found.recordings, self.reading(choices), cache)
         labels = torch.from_numpy(found.labels)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from spikformer.data._dataset import Choices, DataSet, Split
-from spikformer.data._splits import check_disjoint, fingerprint, stratified
+from spikformer.data._splits import Indices, check_disjoint, fingerprint, stratified
 from spikformer.data.origin import Origin
 from spikformer.errors import DataError
 
@@ -51,7 +51,7 @@ class Pictures:
     def shape(self) -> tuple[int, ...]:
         return len(self.paths), 3, self.side, self.side
 
-    def part(self, indices: Sequence[int]) -> Self:
+    def part(self, indices: Indices) -> Self:
         """Some of the pictures."""
         return type(self)([self.paths[i] for i in indices], self.side, self.squash)
 

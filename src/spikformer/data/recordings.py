@@ -163,12 +163,12 @@ class _FrameCache:
             frames = np.array(kept[clip])
         except (OSError, ValueError, IndexError, EOFError):
             return None
-        whole = frames.shape == self.shape and zlib.crc32(frames) == sums[clip]
+        whole = frames.shape == self.shape and zlib.crc32(frames.data) == sums[clip]
         return frames if whole else None
 
     def put(self, recording: Recording, frames: ndarray) -> None:
         path = self._path(recording)
-        sums = np.array([zlib.crc32(clip) for clip in frames], "<u4")
+        sums = np.array([zlib.crc32(clip.data) for clip in np.ascontiguousarray(frames)], "<u4")
         try:
             with replacing(path, flush=False) as partial, partial.open("wb") as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(frames))
