@@ -6,7 +6,7 @@ To add one, write its file with what `Source` asks for, and name it in `DATASETS
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from spikformer.data import digits, digits_dvs, imagenet
 from spikformer.data._dataset import Choices, DataSet, Split
@@ -22,6 +22,7 @@ __all__ = ["DATASETS", "Choices", "DataSet", "Split", "data_root", "find_data", 
 ROOT_VARIABLE = "SPIKFORMER_DATA"
 
 
+@runtime_checkable
 class Source(Protocol):
     """What knows one data set."""
 

@@ -1,7 +1,7 @@
 """What a data set is to everything else."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Int64
 from torch import Tensor
@@ -50,6 +50,7 @@ class Choices:
         return self.split or splits[0]
 
 
+@runtime_checkable
 class Images(Protocol):
     """Images [n, C, H, W], or frames [n, T, C, H, W]: a tensor, or what reads them when asked.
 

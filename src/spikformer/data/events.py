@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt16
@@ -70,11 +70,11 @@ class Events:
     def __len__(self) -> int:
         return len(self.t)
 
-    def __getitem__(self, chosen: "slice | ndarray") -> Self:
+    def __getitem__(self, chosen: "slice | ndarray") -> "Events":
         """Some of the events: a view, for a slice."""
         return type(self)(self.t[chosen], self.x[chosen], self.y[chosen], self.p[chosen])
 
-    def between(self, start: int, end: int) -> Self:
+    def between(self, start: int, end: int) -> "Events":
         """The events of `start <= t < end`, microseconds."""
         return self[(self.t >= start) & (self.t < end)]
 

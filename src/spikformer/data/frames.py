@@ -1,7 +1,6 @@
 """From events to frames: how many changes of each polarity every pixel saw in each slice of time."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -31,7 +30,7 @@ class Slicing:
         ConfigError: unless exactly one of `number` and `every` is given, and at least 1.
     """
 
-    by: Literal["count", "time"]
+    by: str
     number: int | None = None
     every: int | None = None
 
@@ -46,7 +45,7 @@ class Slicing:
         if given is None or given < 1:
             raise ConfigError(f"number and every must be at least 1, got {given}")
 
-    def bounds(self, t: Int64[ndarray, " N"]) -> Int64[ndarray, " T+1"]:
+    def bounds(self, t: Int64[ndarray, " N"]) -> Int64[ndarray, " bounds"]:
         """Where frames begin among events in order of time, and where the last one ends."""
         place = np.arange(len(t)) if self.by == "count" else t
         if self.number is not None:

@@ -6,7 +6,6 @@ Russakovsky et al., "ImageNet large scale visual recognition challenge", IJCV 20
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ class Pictures:
     def shape(self) -> tuple[int, ...]:
         return len(self.paths), 3, self.side, self.side
 
-    def part(self, indices: Indices) -> Self:
+    def part(self, indices: Indices) -> "Pictures":
         """Some of the pictures."""
         return type(self)([self.paths[i] for i in indices], self.side, self.squash)
 

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -119,7 +118,7 @@ class Recordings:
     def shape(self) -> tuple[int, ...]:
         return len(self.samples), *self.read.shape
 
-    def part(self, indices: ndarray) -> Self:
+    def part(self, indices: ndarray) -> "Recordings":
         """Some of the clips."""
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__, samples=self.samples[indices])
@@ -128,7 +127,7 @@ class Recordings:
     def __getitem__(self, chosen: Tensor) -> Float32[Tensor, "*B T 2 H W"]:
         frames = np.empty((chosen.numel(), *self.read.shape), np.float32)
         for place, (number, clip) in zip(
-            frames, self.samples[chosen.reshape(-1).numpy()], strict=True
+            frames, self.samples[chosen.reshape(-1).numpy()].tolist(), strict=True
         ):
             place[:] = self._frames(self.recordings[number], clip)
         return torch.from_numpy(frames).reshape(*chosen.shape, *self.read.shape)
