@@ -1,6 +1,7 @@
 """From events to frames: how many changes of each polarity every pixel saw in each slice of time."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -10,6 +11,8 @@ from spikformer.data.events import Events
 from spikformer.errors import ConfigError, DataError
 
 POLARITIES = 2
+PIECE = 1 << 17
+"""Events that are counted at a time: so many places stay in a core's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +73,8 @@ def to_frames(events: Events, slicing: Slicing, size: tuple[int, int]) -> Int32[
         DataError: when an event lies outside the sensor.
     """
     height, width = size
-    outside = np.flatnonzero((events.x >= width) | (events.y >= height))
-    if len(outside):
-        n = outside[0]
+    if events.x.max(initial=0) >= width or events.y.max(initial=0) >= height:
+        n = np.flatnonzero((events.x >= width) | (events.y >= height))[0]
         raise DataError(
             f"event {n} is at column {events.x[n]}, row {events.y[n]}: outside {width} x {height}"
         )
@@ -80,8 +82,10 @@ def to_frames(events: Events, slicing: Slicing, size: tuple[int, int]) -> Int32[
         events = events[np.argsort(events.t, kind="stable")]
     bounds = slicing.bounds(events.t)
     pixels = POLARITIES * height * width
-    place = (events.p.astype(np.intp) * height + events.y) * width + events.x
-    frames = np.empty((len(bounds) - 1, pixels), np.int32)
-    for frame, begin, end in zip(frames, bounds, bounds[1:], strict=False):
-        frame[:] = np.bincount(place[begin:end], minlength=pixels)
+    frames = np.zeros((len(bounds) - 1, pixels), np.int32)
+    for frame, (begin, end) in zip(frames, pairwise(bounds.tolist()), strict=True):
+        for start in range(begin, end, PIECE):
+            part = events[start : min(start + PIECE, end)]
+            place = (part.p.astype(np.intp) * height + part.y) * width + part.x
+            frame += np.bincount(place, minlength=pixels)
     return frames.reshape(-1, POLARITIES, height, width)
