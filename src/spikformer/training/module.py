@@ -1,6 +1,7 @@
 """The training step, for Lightning."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +64,8 @@ class Classifier(LightningModule):
         self.register_buffer("loss_sum", torch.zeros(()))
         self.register_buffer("batches", torch.zeros(()))
         self.register_buffer("bad_step", torch.tensor(NEVER))
-        prepared = compiled if recipe.trainer.compile else _as_it_is
+        budget = recipe.trainer.memory_budget
+        prepared = partial(compiled, memory_budget=budget) if recipe.trainer.compile else _as_it_is
         tet = recipe.optim.loss == "tet"
         self._train_logits = prepared(model.forward_steps if tet else model.forward)
         self._evaluated = model if self.average is None else self.average.module
