@@ -40,6 +40,7 @@ CONTENDERS = (
     "spikingjelly, eager",
     "spikingjelly, compiled",
     "spikingjelly channels-last, eager",
+    "spikingjelly channels-last, compiled",
 )
 CLASSES = 10
 LEAST_ROUNDS = 3

@@ -4,32 +4,23 @@ The command line makes an option of every field below: `--optim.lr 1e-3`.
 """
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
+from spikformer._values import (
+    BelowOne,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    UpToTen,
+    refusal,
+)
 from spikformer.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class Range:
-    """Which numbers a field takes: in words, and as a test."""
-
-    words: str
-    holds: Callable[[float], bool]
-
-
-NOT_NEGATIVE = Range("0 or more", lambda x: x >= 0)
-
-Count = Annotated[int, Range("at least 1", lambda x: x >= 1)]
-Natural = Annotated[int, NOT_NEGATIVE]
-NotNegative = Annotated[float, NOT_NEGATIVE]
-Positive = Annotated[float, Range("positive", lambda x: x > 0)]
-Share = Annotated[float, Range("in [0, 1]", lambda x: 0 <= x <= 1)]
-BelowOne = Annotated[float, Range("in [0, 1)", lambda x: 0 <= x < 1)]
-UpToTen = Annotated[float, Range("in [0, 10]", lambda x: 0 <= x <= 10)]
-Seed = Annotated[int, Range("in [0, 2^63)", lambda x: 0 <= x < 2**63)]
 Precision = Literal["32", "bf16", "16", "64"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Loss = Literal["mean", "tet"]
@@ -203,7 +194,7 @@ class Recipe:
     """One training run, in full.
 
     Raises:
-        ConfigError: when a number is out of its range.
+        ConfigError: when a value is not of its field's type, or out of its range.
     """
 
     name: str
@@ -215,11 +206,9 @@ class Recipe:
     trainer: Trainer
 
     def __post_init__(self) -> None:
-        values = self._flat()
-        for name, allowed in RANGES.items():
-            value = values[name]
-            if value is not None and not (math.isfinite(value) and allowed.holds(value)):
-                raise ConfigError(f"{name} must be {allowed.words}, got {value}")
+        for name, value in self._flat().items():
+            if (words := refusal(value, HINTS[name])) is not None:
+                raise ConfigError(f"{name} must be {words}, got {value!r}")
         warm, cool = self.optim.warmup_epochs, self.optim.cooldown_epochs
         if warm + cool >= self.trainer.epochs and warm + cool > 0:
             raise ConfigError(
@@ -227,7 +216,7 @@ class Recipe:
                 f"got {warm} + {cool} and {self.trainer.epochs}"
             )
 
-    def resumes(self, other: "Recipe") -> None:
+    def check_resumes(self, other: "Recipe") -> None:
         """See that a run of the other recipe can go on by this one.
 
         Raises:
@@ -267,21 +256,16 @@ class Recipe:
                 values[part][name] = None if value is None else Path(value)
             parts = {part: kind(**values[part]) for part, kind in PARTS.items()}
             return cls(name=values["name"], **parts)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"not a recipe of this version: {error}") from error
 
 
-def _ranges(part: type) -> Iterator[tuple[str, Range]]:
-    """The fields whose type names a range, bare or beside None."""
-    for name, hint in get_type_hints(part, include_extras=True).items():
-        for one in (hint, *get_args(hint)):
-            for note in getattr(one, "__metadata__", ()):
-                if isinstance(note, Range):
-                    yield name, note
-
-
 PARTS = {"model": Model, "data": Data, "augment": Augment, "optim": Optim, "trainer": Trainer}
-RANGES = {f"{part}.{name}": r for part, kind in PARTS.items() for name, r in _ranges(kind)}
+HINTS: dict[str, Any] = {"name": str} | {
+    f"{part}.{name}": hint
+    for part, kind in PARTS.items()
+    for name, hint in get_type_hints(kind, include_extras=True).items()
+}
 PATHS = (("data", "root"), ("model", "weights"))
 """Fields that are paths."""
 FREE = (

@@ -119,7 +119,7 @@ class Augmentation:
                 deviation=settings.rand_deviation,
                 fill=tuple(round(255 * mean) for mean in self.pixels.mean),
             )
-        images = pixels.float() / 255
+        images = self.pixels.normalise(pixels.float() / 255)
         if settings.degrees or settings.scale or settings.translate:
             images = random_affine(
                 images,
@@ -128,7 +128,7 @@ class Augmentation:
                 scale=settings.scale,
                 translate=settings.translate,
             )
-        return self.pixels.normalise(images)
+        return images
 
     def _mixed(
         self, images: Tensor, targets: Tensor, epoch: int, batch: int

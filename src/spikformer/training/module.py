@@ -19,6 +19,7 @@ from spikformer.models import Spikformer
 from spikformer.probe import RateMeter
 from spikformer.recipe import Optim, Recipe
 from spikformer.training._compiling import compiled
+from spikformer.training._types import at_least_float32
 
 NEVER = 2**62
 """No step: later than every one."""
@@ -140,7 +141,7 @@ class Classifier(LightningModule):
         images, labels = batch
         full = len(labels) == self.recipe.data.batch_size
         # The last, smaller batch is not worth compiling for.
-        logits = (self._eval_logits if full else self._evaluated)(images).float()
+        logits = at_least_float32((self._eval_logits if full else self._evaluated)(images))
         right = (logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         counted = torch.stack([right, loss, torch.full_like(right, len(labels))])
@@ -189,6 +190,7 @@ def training_loss(logits: Float[Tensor, "*T B K"], targets: Targets, optim: Opti
 
     Deng et al., "Temporal efficient training", ICLR 2022, eq. 11 and 12.
     """
+    logits = at_least_float32(logits)
     if logits.dim() == 2:
         return F.cross_entropy(logits, targets, label_smoothing=optim.label_smoothing)
     each = [F.cross_entropy(o, targets, label_smoothing=optim.label_smoothing) for o in logits]
