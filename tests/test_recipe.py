@@ -108,6 +108,7 @@ def test_the_rate_never_leaves_its_range(epochs, epoch):
         ({"data": Data(name="digits", workers=-1)}, "data.workers must be 0 or more, got -1"),
         ({"optim": Optim(lr=0.0)}, "optim.lr must be positive, got 0"),
         ({"optim": Optim(label_smoothing=1.0)}, r"label_smoothing must be in \[0, 1\), got 1"),
+        ({"trainer": Trainer(epochs=1, memory_budget=0.9)}, "memory_budget is of compiled steps"),
         ({"optim": Optim(lr=math.nan)}, "optim.lr must be a finite number, got nan"),
     ],
 )

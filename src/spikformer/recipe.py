@@ -194,7 +194,7 @@ class Recipe:
     """One training run, in full.
 
     Raises:
-        ConfigError: when a value is not of its field's type, or out of its range.
+        ConfigError: when a value is not of its field's type, out of its range, or without effect.
     """
 
     name: str
@@ -209,6 +209,8 @@ class Recipe:
         for name, value in self._flat().items():
             if (words := refusal(value, HINTS[name])) is not None:
                 raise ConfigError(f"{name} must be {words}, got {value!r}")
+        if self.trainer.memory_budget < 1 and not self.trainer.compile:
+            raise ConfigError("trainer.memory_budget is of compiled steps: set trainer.compile too")
         warm, cool = self.optim.warmup_epochs, self.optim.cooldown_epochs
         if warm + cool >= self.trainer.epochs and warm + cool > 0:
             raise ConfigError(
