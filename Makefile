@@ -35,6 +35,7 @@ check: setup
 	$(BIN)/pyright
 
 bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/operations.py
 	$(BIN)/python benchmarks/infer.py
 	$(BIN)/python benchmarks/train_step.py

@@ -25,7 +25,7 @@ from rich.console import Console
 from spikformer._files import replacing
 from spikformer.errors import DataError, SpikformerError
 from spikformer.models import load_model, read_card, save_weights
-from spikformer.recipe import Model
+from spikformer.recipe import Model, Recipe
 from spikformer.recipes import RECIPES, find_recipe
 from spikformer.training.evaluation import evaluate
 from spikformer.training.fit import train
@@ -50,6 +50,7 @@ COLUMNS = (
     "name",
     "recipe",
     "options",
+    "command",
     "model",
     "seed",
     "protocol",
@@ -98,6 +99,23 @@ class Entry:
             if own[part].get(name) != value and name not in WITHOUT_EFFECT
         )
 
+    @property
+    def command(self) -> str:
+        seed = self.facts["recipe"]["trainer"]["seed"]
+        return " ".join(
+            [
+                "spikformer train",
+                self.recipe,
+                *filter(None, [self.options]),
+                f"--trainer.seed {seed}",
+            ]
+        )
+
+    @property
+    def epochs(self) -> str:
+        done, wanted = self.facts["epochs"], self.facts["recipe"]["trainer"]["epochs"]
+        return str(done) if done == wanted else f"{done} of {wanted}"
+
     def row(self) -> dict[str, Any]:
         facts, used = self.facts, self.facts["recipe"]
         versions = (f"{k} {v}" for k, v in facts["versions"].items() if v)
@@ -105,9 +123,10 @@ class Entry:
             "name": self.path.name,
             "recipe": self.recipe,
             "options": self.options,
+            "command": self.command,
             "model": used["model"]["name"],
             "seed": used["trainer"]["seed"],
-            "epochs": f"{facts['epochs']} of {used['trainer']['epochs']}",
+            "epochs": self.epochs,
             "test_top1": self.evaluation["top1"],
             "firing_rate": round(self.evaluation["firing_rate"], 5),
             "hours": round(facts["hours"], 3),
@@ -132,16 +151,19 @@ def add(run: Path, name: str) -> None:
         name: What the ledger calls it.
 
     Raises:
-        DataError: when it is no run, or was not evaluated on test in float32.
+        DataError: when it is no run, was made by code that no commit holds, or was not evaluated on
+            test in float32.
     """
     source, target = Run(run), HERE / "runs" / name
     facts = source.facts() | source.outcome()
     find_recipe(facts["recipe"]["name"])
+    if str(facts.get("git_commit")).endswith("-dirty"):
+        raise DataError(f"{str(run)!r} was made by code that no commit holds")
     if not (run / EVALUATION).is_file():
         raise DataError(f"{str(run)!r} was not evaluated: spikformer evaluate {run}")
     evaluation = _read(run / EVALUATION)
-    if evaluation["precision"] != "32":
-        raise DataError(f"{str(run)!r} was evaluated in {evaluation['precision']}, not in 32")
+    if evaluation.get("precision") != "32":
+        raise DataError(f"{str(run)!r} was not evaluated in float32: spikformer evaluate {run}")
     if evaluation["facts"]["epoch"] != read_card(source.chosen).facts["epoch"]:
         raise DataError(f"{str(run)!r} was trained on since: spikformer evaluate {run}")
     facts["recipe"]["data"]["root"] = None
@@ -158,16 +180,20 @@ def add(run: Path, name: str) -> None:
 def keep(run: Path, name: str) -> None:
     """Keep a run's weights in the repository, rounded to bfloat16, for benchmarks to measure with.
 
+    They are evaluated anew, since rounding moves spikes.
+
     Args:
         run: Its folder.
         name: Of the file, without its ending.
     """
     source = Run(run).chosen
     target = WEIGHTS / f"{name}.safetensors"
-    card = read_card(source)
-    card = replace(card, facts=card.facts | {"maps": "rounded to bfloat16 after all of this"})
-    save_weights(load_model(source), target, card=card, dtype=torch.bfloat16)
-    Console().print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+    console, model, card = Console(), load_model(source), read_card(source)
+    save_weights(model, target, card=card, dtype=torch.bfloat16)
+    top1 = evaluate(target, console=console).top1
+    facts = card.facts | {"maps": "rounded to bfloat16 after training", "test_top1": top1}
+    save_weights(model, target, card=replace(card, facts=facts), dtype=torch.bfloat16)
+    console.print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {top1:.2%} on test")
 
 
 def seeds(recipe: str, count: int) -> None:
@@ -224,20 +250,20 @@ def table() -> str:
 
 
 def _line(name: str, group: list[Entry]) -> str:
-    model, paper = _model(find_recipe(name).model), _percent(iter([PAPER.get(name)]))
+    paper = _percent(iter([PAPER.get(name)]))
     if not group:
-        return f"| `{name}` | {model} | | | | {paper} | | | |"
+        return f"| `{name}` | {_model(find_recipe(name).model)} | | | | {paper} | | | |"
     first = group[0]
     files = f"[{first.path.name}](benchmarks/results/runs/{first.path.name})"
     return " | ".join(
         [
             f"| `{name}`{' ²' if first.options else ''} ({files})",
-            model,
+            _model(Recipe.from_dict(first.facts["recipe"]).model),
             _percent(entry.evaluation["top1"] for entry in group),
             first.facts["protocol"],
             _percent(entry.facts.get("top1_paper_protocol") for entry in group),
             paper,
-            str(first.facts["epochs"]),
+            first.epochs,
             f"{statistics.mean(entry.facts['hours'] for entry in group):.2f}",
             f"{first.facts['hardware']} |",
         ]

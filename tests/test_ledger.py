@@ -40,8 +40,9 @@ def test_every_recipe_has_a_line_and_those_without_a_run_are_empty(ledger):
 def test_the_table_of_all_runs_is_that_of_their_folders(ledger):
     with (ledger.HERE / "ledger.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == [entry.path.name for entry in ledger.entries()]
+    assert rows == [{k: str(v) for k, v in e.row().items()} for e in ledger.entries()]
     for row in rows:
+        assert row["command"].startswith(f"spikformer train {row['recipe']} ")
         assert (ledger.HERE / row["curve"]).is_file()
         assert all(row[c] for c in ("recipe", "protocol", "precision", "split_hash", "git_commit"))
 

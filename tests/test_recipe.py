@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spikformer._values import refusal
 from spikformer.errors import ConfigError
-from spikformer.recipe import Augment, Data, Model, Optim, Recipe, Trainer
+from spikformer.recipe import HINTS, Augment, Data, Model, Optim, Recipe, Trainer
 from spikformer.recipes import RECIPES, find_recipe
 
 
@@ -106,6 +108,8 @@ def test_the_rate_never_leaves_its_range(epochs, epoch):
         ({"data": Data(name="digits", workers=-1)}, "data.workers must be 0 or more, got -1"),
         ({"optim": Optim(lr=0.0)}, "optim.lr must be positive, got 0"),
         ({"optim": Optim(label_smoothing=1.0)}, r"label_smoothing must be in \[0, 1\), got 1"),
+        ({"trainer": Trainer(epochs=1, memory_budget=0.9)}, "memory_budget is of compiled steps"),
+        ({"optim": Optim(lr=math.nan)}, "optim.lr must be a finite number, got nan"),
     ],
 )
 def test_numbers_out_of_range_are_refused(overrides, message):
@@ -118,6 +122,50 @@ def test_a_stored_recipe_of_another_version_is_refused():
     values["optim"]["momentum"] = 0.9
     with pytest.raises(ConfigError, match=r"not a recipe of this version.*momentum"):
         Recipe.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("optim.loss", "TET", "one of mean, tet"),
+        ("trainer.precision", "fp16", "one of 32, bf16, 16, 64"),
+        ("trainer.epochs", 2.5, "a whole number"),
+        ("trainer.epochs", True, "a whole number"),
+        ("trainer.compile", 1, "True or False"),
+        ("optim.lr", "fast", "a finite number"),
+        ("optim.clip_norm", 0.0, "positive"),
+        ("data.root", "x", "a pathlib.Path"),
+        ("model.name", None, "text"),
+        ("optim.lr", 1, None),
+        ("optim.clip_norm", None, None),
+        ("trainer.precision", "bf16", None),
+        ("data.root", Path("x"), None),
+    ],
+)
+def test_a_value_is_refused_in_words_when_it_is_not_of_its_fields_type(field, value, words):
+    assert refusal(value, HINTS[field]) == words
+
+
+def test_a_users_recipe_with_a_slip_of_the_pen_trains_nothing(tmp_path):
+    # In a process of its own: here, the tests' type checker would see it first.
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\n"
+        "from spikformer.recipes import find_recipe\n"
+        "def recipe():\n"
+        "    base = find_recipe('digits')\n"
+        "    return replace(base, optim=replace(base.optim, loss='TET'))\n"
+    )
+    command = [sys.executable, "-m", "spikformer", "train", "mine.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "optim.loss must be one of mean, tet, got 'TET'" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("part", [3, None, ["lr"]])
+def test_a_stored_recipe_that_is_damaged_is_refused(part):
+    with pytest.raises(ConfigError, match="not a recipe of this version"):
+        Recipe.from_dict(small().to_dict() | {"data": part})
 
 
 def test_a_recipe_is_found_in_a_users_file(tmp_path):

@@ -1,11 +1,17 @@
 """Files: those to read must be there, and those written are never seen half."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from spikformer.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 PARTIAL = ".*.partial*"
 """Matches what `replacing` was writing when its process was killed."""
@@ -42,9 +48,51 @@ def replacing(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[P
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A folder that one process has at a time; it ends with the process, however that ends.
+
+    Where the system has no such locks, nothing is locked.
+
+    Raises:
+        BlockingIOError: when another process has it.
+    """
+    with _opened(folder) as descriptor:
+        _lock(descriptor)
+        # Forked processes would hold it too, and data workers outlive a killed one by seconds.
+        held = [descriptor]
+
+        def let_go() -> None:
+            while held:
+                os.close(held.pop())
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=let_go)
+        try:
+            yield
+        finally:
+            held.clear()
+
+
+def _lock(descriptor: int) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:  # others mean that this file system has no locks
+            raise
+
+
 def _flush(path: Path) -> None:
+    with _opened(path) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

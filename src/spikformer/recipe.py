@@ -6,9 +6,9 @@ The command line makes an option of every field below: `--optim.lr 1e-3`.
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from spikformer._numbers import (
+from spikformer._values import (
     BelowOne,
     Count,
     Natural,
@@ -17,7 +17,7 @@ from spikformer._numbers import (
     Seed,
     Share,
     UpToTen,
-    ranges,
+    refusal,
 )
 from spikformer.errors import ConfigError
 
@@ -99,10 +99,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """What is done to training images, drawn anew for each sample and epoch (0: nothing).
-
-    In this order.
-    """
+    """What is done to training images, in this order, anew for each sample and epoch (0: nothing)."""
 
     flip: Share = 0.0
     """Share of images that are mirrored."""
@@ -213,7 +210,7 @@ class Recipe:
     """One training run, in full.
 
     Raises:
-        ConfigError: when a number is out of its range.
+        ConfigError: when a value is not of its field's type, out of its range, or without effect.
     """
 
     name: str
@@ -225,11 +222,11 @@ class Recipe:
     trainer: Trainer
 
     def __post_init__(self) -> None:
-        values = self._flat()
-        for name, allowed in RANGES.items():
-            value = values[name]
-            if value is not None and not (math.isfinite(value) and allowed.holds(value)):
-                raise ConfigError(f"{name} must be {allowed.words}, got {value}")
+        for name, value in self._flat().items():
+            if (words := refusal(value, HINTS[name])) is not None:
+                raise ConfigError(f"{name} must be {words}, got {value!r}")
+        if self.trainer.memory_budget < 1 and not self.trainer.compile:
+            raise ConfigError("trainer.memory_budget is of compiled steps: set trainer.compile too")
         warm, cool = self.optim.warmup_epochs, self.optim.cooldown_epochs
         if warm + cool >= self.trainer.epochs and warm + cool > 0:
             raise ConfigError(
@@ -237,7 +234,7 @@ class Recipe:
                 f"got {warm} + {cool} and {self.trainer.epochs}"
             )
 
-    def resumes(self, other: "Recipe") -> None:
+    def check_resumes(self, other: "Recipe") -> None:
         """See that a run of the other recipe can go on by this one.
 
         Raises:
@@ -277,12 +274,16 @@ class Recipe:
                 values[part][name] = None if value is None else Path(value)
             parts = {part: kind(**values[part]) for part, kind in PARTS.items()}
             return cls(name=values["name"], **parts)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"not a recipe of this version: {error}") from error
 
 
 PARTS = {"model": Model, "data": Data, "augment": Augment, "optim": Optim, "trainer": Trainer}
-RANGES = {f"{part}.{name}": r for part, kind in PARTS.items() for name, r in ranges(kind)}
+HINTS: dict[str, Any] = {"name": str} | {
+    f"{part}.{name}": hint
+    for part, kind in PARTS.items()
+    for name, hint in get_type_hints(kind, include_extras=True).items()
+}
 CHOICES = ("split", "split_seed", "validation", "side", "frames", "frames_by")
 """Fields of the data that say which samples, and what they are."""
 PATHS = (("data", "root"), ("model", "weights"))

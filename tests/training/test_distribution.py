@@ -16,7 +16,7 @@ from helpers.trainings import EVERYTHING, SMALL, assert_same_end, checkpoint, di
 from spikformer.data import load_data
 from spikformer.data.pixels import Augmentation
 from spikformer.errors import ConfigError
-from spikformer.training._ranks import FOLDER_VARIABLE, RANK_VARIABLES, agreed_folder
+from spikformer.training._ranks import FOLDER_VARIABLE, RANK_VARIABLES, agreed_folder, is_first
 from spikformer.training.evaluation import evaluate
 from spikformer.training.run import Run, read_curve
 
@@ -154,7 +154,7 @@ def test_the_curve_with_shared_statistics_is_that_of_the_joint_batch(shared, joi
     (found,), (expected,) = (read_curve(run.curve) for run in (shared[0], joint[0]))
     assert found["firing_rate"] > 0.01  # not the equality of silence
     for column in ("train_loss", "validation_loss", "validation_top1", "firing_rate"):
-        # Rates and what is logged are float32, and sums over ranks round once more.
+        # Rates and losses add up in float32, and sums over ranks round once more.
         assert found[column] == pytest.approx(expected[column], rel=1e-6)
 
 
@@ -183,7 +183,7 @@ def test_validation_counts_every_sample_once(two, shared):
     run, _ = two
     for row in read_curve(run.curve):
         right = row["validation_top1"] * 513
-        assert right == pytest.approx(round(right), abs=513 * 2**-24)  # logged as a float32
+        assert right == pytest.approx(round(right), abs=1e-9)
 
 
 def test_one_device_that_accumulates_takes_the_steps_of_two(two, accumulated):
@@ -275,6 +275,13 @@ def test_the_first_process_chooses_the_folder_and_those_it_starts_are_told(alone
     alone.setenv("LOCAL_RANK", "1")
     alone.setenv("WORLD_SIZE", "2")
     assert agreed_folder(lambda: Path("runs/another")) == Path("runs/chosen")
+
+
+def test_processes_that_are_started_within_an_interactive_job_know_which_is_first(alone):
+    alone.setenv("SLURM_PROCID", "0")  # of the shell; all that it starts inherit it
+    assert is_first()
+    alone.setenv("LOCAL_RANK", "1")
+    assert not is_first()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.trainings import SMALL as SMALL_RUN
+from helpers.trainings import digits
 from torch import nn
 
 from spikformer import create_model, load_weights, save_weights
@@ -13,8 +15,6 @@ from spikformer.recipe import Optim
 from spikformer.training._compiling import compiled
 from spikformer.training.module import training_loss
 from spikformer.training.run import read_curve
-from tests.helpers.trainings import SMALL as SMALL_RUN
-from tests.helpers.trainings import digits
 
 SMALL = {"dim": 32, "depth": 1, "heads": 2}
 

@@ -1,6 +1,11 @@
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +13,24 @@ from safetensors.torch import load_file
 
 from spikformer import load_model, read_card
 from spikformer.errors import ConfigError, DataError, NotFiniteError
+from spikformer.recipes import find_recipe
+from spikformer.training._folder import clear, held, new_folder
 from spikformer.training.fit import train
 from spikformer.training.run import Run, read_curve
 
 from .conftest import quick_recipe
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from spikformer.training._folder import held
+with held(Path(sys.argv[1])):
+    child = os.fork()
+    if child:
+        print(os.getpid(), child, sep="\\n", flush=True)
+    time.sleep(100)
+"""
+PIPES = {"stdout": subprocess.PIPE, "text": True}
 
 
 def same_weights(one, other):
@@ -74,6 +93,63 @@ def test_a_folder_in_use_is_refused_and_left_alone(quick_run, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(here):
+    folders = {new_folder("digits") for _ in range(20)}
+    assert len(folders) == 20
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(quick_run):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, quick_run.path], **PIPES)
+    try:
+        held_by, forked = (int(holder.stdout.readline()) for _ in range(2))
+        assert held_by == holder.pid
+        for resume, overwrite in ((True, False), (False, True), (False, False)):
+            with pytest.raises(ConfigError, match="another process is training in"):
+                train(quick_recipe(), quick_run.path, resume=resume, overwrite=overwrite)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    try:  # what it forked lives on, and does not hold the folder
+        assert train(quick_recipe(), quick_run.path, resume=True).is_finished()
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
+def test_a_folder_that_is_a_link_or_the_working_directory_keeps_its_place(here):
+    (here / "real").mkdir()
+    (here / "link").symlink_to(here / "real")
+    with held(here / "link"):
+        clear(Run(here / "link"), resume=False)
+        (here / "link" / "run.json").write_text("{}")
+    assert (here / "real" / "run.json").is_file()
+    clear(Run(Path()), resume=False)
+    assert here.is_dir()
+    assert not any(here.iterdir())
+
+
+def test_a_start_that_fails_leaves_no_folder(here):
+    with pytest.raises(DataError):
+        train(find_recipe("cifar10"))
+    assert not any(here.iterdir())
+
+
+def test_data_that_are_split_otherwise_since_are_not_trained_on(quick_run, tmp_path):
+    folder = Run(tmp_path / "copy")
+    shutil.copytree(quick_run.path, folder.path)
+    folder.write(folder.facts() | {"split_hash": "0" * 64, "status": "interrupted"})
+    with pytest.raises(DataError, match="digits is split otherwise than when"):
+        train(folder.recipe(), folder.path, resume=True)
+
+
 def test_a_resumed_run_keeps_its_recipe(quick_run):
     with pytest.raises(ConfigError, match=r"trainer\.epochs is 2 in this run and cannot become 9"):
         train(quick_recipe(epochs=9), quick_run.path, resume=True)
@@ -125,11 +201,30 @@ def test_a_record_without_a_recipe_is_named(tmp_path, content):
         Run(tmp_path).facts()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch,validation_top1\n0,0.5\n", "no curve of a run: a line lacks 'seconds'"),
+        ("epoch,seconds\n0," + "1" * 200_000 + "\n", "is no curve: field larger than"),
+    ],
+)
+def test_a_damaged_curve_is_named(tmp_path, content, message):
+    run = Run(tmp_path)
+    run.curve.write_text(content)
+    with pytest.raises(DataError, match=message):
+        run.outcome()
+
+
 def test_a_damaged_checkpoint_is_named_and_the_record_kept(quick_run, tmp_path):
     folder = Run(tmp_path / "copy")
     shutil.copytree(quick_run.path, folder.path)
     before = folder.record.read_text()
+    folder.write(folder.facts() | {"status": "interrupted"})
+    before = folder.record.read_text()
     folder.checkpoint.write_bytes(b"garbage")
+    with pytest.raises(DataError, match=r"resume\.ckpt is damaged"):
+        train(folder.recipe(), folder.path, resume=True)
+    torch.save({"something": "else"}, folder.checkpoint)
     with pytest.raises(DataError, match=r"resume\.ckpt is damaged"):
         train(folder.recipe(), folder.path, resume=True)
     assert folder.record.read_text() == before

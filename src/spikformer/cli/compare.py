@@ -1,5 +1,6 @@
 """`spikformer compare RUN RUN ...`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,8 @@ from spikformer.cli._options import console, plain_table, run
 
 if TYPE_CHECKING:
     from spikformer.training.comparison import Comparison
+
+LONG_HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{28,}")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -47,5 +50,5 @@ def _shown(name: str, value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, float):
-        return str(value)[:12] if name.endswith(("hash", "commit")) else str(value)
+        return LONG_HASH.sub(r"\1", str(value))
     return f"{value:.2f}" if name == "hours" else f"{value:.2%}"

@@ -25,7 +25,7 @@ def predict_command(
     """Class probabilities for image files of any size and mode, or for recordings of events.
 
     Args:
-        source: Folder of a run (its best weights), or a file of weights.
+        source: Folder of a run (the weights that its protocol chose), or a file of weights.
         files: Images, or event files for a network that was trained on recordings.
         top: How many classes to show for each.
         device: Where to compute: cpu, cuda, mps.

@@ -103,8 +103,7 @@ def _print(finished: "Run") -> None:
     said = f"{facts['epochs']} epochs after {facts['hours'] * 60:.1f} min"
     if "validation_top1" in facts:
         said += (
-            f"; best on validation: {facts['validation_top1']:.2%} "
-            f"at epoch {facts['best_epoch'] + 1}"
+            f"; best on validation: {facts['validation_top1']:.2%} in epoch {facts['best_epoch']}"
         )
     if "top1_paper_protocol" in facts:
         said += f"; best on test, as the paper reports: {facts['top1_paper_protocol']:.2%}"

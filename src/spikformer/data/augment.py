@@ -33,7 +33,7 @@ def random_affine(
         degrees: Largest rotation to either side.
         scale: Largest change in size: 0.1 means 0.9 to 1.1.
         translate: Largest shift to either side, as a share of the side.
-        padding: What comes in from outside.
+        padding: What comes in from outside; zeros are the mean of normalised images.
     """
     rotation, size, shift_x, shift_y = (2 * numbers - 1).to(images).unbind(1)
     angle = rotation * math.radians(degrees)

@@ -137,7 +137,7 @@ class Augmentation:
                 deviation=settings.rand_deviation,
                 fill=tuple(round(255 * mean) for mean in self.pixels.mean),
             )
-        images = unit(pixels)
+        images = self.pixels.normalise(unit(pixels))
         if settings.degrees or settings.scale or settings.translate:
             images = random_affine(
                 images,
@@ -146,7 +146,7 @@ class Augmentation:
                 scale=settings.scale,
                 translate=settings.translate,
             )
-        return self.pixels.normalise(images)
+        return images
 
     def _mixed(
         self, images: Tensor, targets: Tensor, epoch: int, batch: int

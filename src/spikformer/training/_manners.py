@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 ADVICE = (
     ".*does not have many workers.*",
     ".*Checkpoint directory .* exists.*",
@@ -36,6 +38,17 @@ def quiet_lightning() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def own_determinism() -> Iterator[None]:
+    """Give back whether operations whose sums depend on threads are refused."""
+    strict = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=lenient)
 
 
 @contextmanager

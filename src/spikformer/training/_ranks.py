@@ -7,7 +7,8 @@ from pathlib import Path
 from spikformer.errors import ConfigError
 
 FOLDER_VARIABLE = "SPIKFORMER_RUN"
-RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""SLURM's comes last: processes that are started inside an interactive job all inherit its 0."""
 
 
 def is_first() -> bool:

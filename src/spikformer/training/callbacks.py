@@ -17,7 +17,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import Tensor
 
 from spikformer._files import replacing
 from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
@@ -27,9 +26,6 @@ from spikformer.training.run import CURVE_COLUMNS, read_curve
 
 if TYPE_CHECKING:
     from spikformer.training.module import Classifier
-
-State = dict[str, Tensor]
-Metrics = dict[str, float]
 
 
 class Logs(TensorBoardLogger):
@@ -70,7 +66,7 @@ class OverallProgress(StepCallback):
         self.progress.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        state = f"epoch {trainer.current_epoch + 1}"
+        state = f"epoch {trainer.current_epoch}"
         if "validation/top1" in trainer.callback_metrics:
             state += f", validation {float(trainer.callback_metrics['validation/top1']):.2%}"
         self.progress.update(self.task, state=state)

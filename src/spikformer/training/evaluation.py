@@ -1,7 +1,7 @@
 """How good a network is: every sample of a split, once; in float32 unless asked."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from spikformer.errors import ConfigError, unknown_name
 from spikformer.models import Card, Spikformer, load_model, read_card
 from spikformer.probe import FiringRates, firing_rates
 from spikformer.recipe import CHOICES, Precision
+from spikformer.training._types import at_least_float32
 from spikformer.training.environment import find_device, git_commit, hardware, versions
 from spikformer.training.run import Run
 
@@ -103,7 +104,8 @@ def evaluate(
 
     Args:
         source: Folder of a run, or weights that describe themselves.
-        data: Name of a data set; by default the one that the weights were trained on.
+        data: Name of a data set; by default the one that the weights were trained on. Weights that
+            know no classes by name, such as those of others, see it as our recipes do.
         root: Folder with its official files.
         split: `train`, `validation` or `test`.
         device: Where to compute.
@@ -160,6 +162,8 @@ def find_subject(
     known = card.facts if name == card.facts.get("data") else {}
     chosen = {k: v for k, v in known.items() if k in CHOICES}
     found = load_data(name, root, **chosen)
+    if not card.classes and card.arguments.get("num_classes") == len(found.classes):
+        card = replace(card, classes=found.classes, mean=found.mean, std=found.std)
     if (card.input_size[0], card.classes) != (found.input_size[0], found.classes):
         raise ConfigError(
             f"{weights} takes {[*card.input_size]} and knows {_some(card.classes)}; "
@@ -201,7 +205,7 @@ def _all_logits(
     )
     with mixed:
         steps = [model.forward_steps(images.to(like)).cpu() for images, _ in batches]
-    return torch.cat(steps, dim=1).float()
+    return at_least_float32(torch.cat(steps, dim=1))
 
 
 def _judge(

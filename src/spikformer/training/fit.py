@@ -2,23 +2,22 @@
 
 import copy
 import os
-import shutil
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
 
-from spikformer._files import PARTIAL
 from spikformer.data import DataSet, load_data
 from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
 from spikformer.data.pixels import Augmentation, Pixels
 from spikformer.errors import ConfigError, DataError
 from spikformer.models import Spikformer, create_model, load_weights, save_weights
 from spikformer.recipe import Recipe
-from spikformer.training._manners import own_interrupts, quiet_lightning
+from spikformer.training._folder import check_free, clear, held, new_folder
+from spikformer.training._manners import own_determinism, own_interrupts, quiet_lightning
 from spikformer.training._ranks import agreed_folder, is_first
 from spikformer.training.record import card_of, recorder
 from spikformer.training.run import Run
@@ -49,59 +48,45 @@ def train(
 
     Raises:
         ConfigError: when the folder is in use, a run's recipe changes, or a name is unknown.
-        DataError: when data are missing, or there is nothing to resume.
+        DataError: when data are missing or split otherwise than when the run began, or there is
+            nothing to resume.
         NotFiniteError: when the loss is infinite or no number.
         KeyboardInterrupt: when interrupted; its text says how to go on.
     """
-    folder = Run(Path(run) if run is not None else agreed_folder(lambda: _new_folder(recipe)))
-    if resume:
-        _check_resumable(folder, recipe)
-        if folder.is_finished():
-            return folder
-    elif is_first():
-        _check_free(folder, overwrite)
-    settings = recipe.data
-    data = load_data(settings.name, settings.root, **settings.choices())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.trainer.seed)
-        model = _build(recipe, data, resume)
-        _fit(model, recipe, data, folder, resume, console)
-    return folder
-
-
-def _new_folder(recipe: Recipe) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path("runs") / recipe.name / stamp
-    number = 1
-    while folder.exists():
-        number += 1
-        folder = folder.with_name(f"{stamp}-{number}")
+    folder = Run(Path(run) if run is not None else agreed_folder(lambda: new_folder(recipe.name)))
+    with held(folder.path) if is_first() else nullcontext():
+        if resume:
+            _check_resumable(folder, recipe)
+            if folder.is_finished():
+                return folder
+        elif is_first():
+            check_free(folder, overwrite)
+        settings = recipe.data
+        data = load_data(settings.name, settings.root, **settings.choices())
+        if resume and data.split_hash != folder.facts().get("split_hash"):
+            raise DataError(
+                f"{settings.name} is split otherwise than when {str(folder.path)!r} began: "
+                f"its test images may be among those to train on"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.trainer.seed)
+            model = _build(recipe, data, resume)
+            _fit(model, recipe, data, folder, resume, console)
     return folder
 
 
 def _check_resumable(run: Run, recipe: Recipe) -> None:
-    recipe.resumes(run.recipe())
+    recipe.check_resumes(run.recipe())
     if not run.checkpoint.is_file():
         raise DataError(
             f"nothing to resume in {str(run.path)!r}: it stopped before its first checkpoint"
         )
     try:
-        torch.load(run.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        saved = torch.load(run.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        if lacks := {"pytorch-lightning_version", "state_dict", "callbacks"} - saved.keys():
+            raise KeyError(*lacks)
     except Exception as error:  # a damaged pickle may raise anything
         raise DataError(f"{run.checkpoint} is damaged: it cannot be resumed") from error
-
-
-def _check_free(run: Run, overwrite: bool) -> None:
-    if run.path.exists() and not run.path.is_dir():
-        raise ConfigError(f"{str(run.path)!r} is a file: a run needs a folder")
-    if not run.path.exists() or not any(run.path.iterdir()):
-        return
-    if not overwrite:
-        raise ConfigError(
-            f"{str(run.path)!r} is not empty: choose another folder, --resume it, or --overwrite it"
-        )
-    if not run.record.is_file():
-        raise ConfigError(f"{str(run.path)!r} is not the folder of a run; it is not overwritten")
 
 
 def _build(recipe: Recipe, data: DataSet, resume: bool) -> Spikformer:
@@ -142,13 +127,13 @@ def _fit(
         Curve(run.curve, training),
     ]
     record = recorder(run, recipe, data, resume)
-    with quiet_lightning(), own_interrupts():
+    with quiet_lightning(), own_interrupts(), own_determinism():
         trainer = _trainer(recipe, run, callbacks, console)
         module = Classifier(model, recipe, tuple(evaluation))
         if recipe.trainer.precision == "64":
             module.double()  # Lightning does, but after it has loaded a checkpoint
         if is_first():  # nothing is removed before all that is named was found
-            _clear(run, resume)
+            clear(run, resume)
         record("running")
         try:
             trainer.fit(
@@ -166,18 +151,6 @@ def _fit(
                 raise KeyboardInterrupt(_how_to_go_on(run)) from stop
             raise
     record("finished")
-
-
-def _clear(run: Run, resume: bool) -> None:
-    """An empty folder; or, to go on, one without what a kill left half-written, and without what
-    was said of weights that will change.
-    """
-    if resume:
-        for stale in (*run.path.glob(PARTIAL), *run.path.glob("evaluation-*.json")):
-            stale.unlink(missing_ok=True)
-        return
-    shutil.rmtree(run.path, ignore_errors=True)
-    run.path.mkdir(parents=True)
 
 
 def _how_to_go_on(run: Run) -> str:
@@ -220,7 +193,7 @@ def _trainer(
             use_distributed_sampler=False,
             default_root_dir=run.path,
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
     if trainer.precision != wanted:
         raise ConfigError(

@@ -1,7 +1,6 @@
 """The training step, for Lightning."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from spikformer.models import Spikformer
 from spikformer.probe import RateMeter
 from spikformer.recipe import Optim, Recipe
 from spikformer.training._compiling import compiled
+from spikformer.training._types import at_least_float32
 
 NEVER = 2**62
 """No step: later than every one."""
@@ -64,12 +64,14 @@ class Classifier(LightningModule):
         self.register_buffer("loss_sum", torch.zeros(()))
         self.register_buffer("batches", torch.zeros(()))
         self.register_buffer("bad_step", torch.tensor(NEVER))
-        budget = recipe.trainer.memory_budget
-        prepared = partial(compiled, memory_budget=budget) if recipe.trainer.compile else _as_it_is
         tet = recipe.optim.loss == "tet"
-        self._train_logits = prepared(model.forward_steps if tet else model.forward)
+        self._train_logits = self._prepared(model.forward_steps if tet else model.forward)
         self._evaluated = model if self.average is None else self.average.module
-        self._eval_logits = prepared(self._evaluated.forward)
+        self._eval_logits = self._prepared(self._evaluated.forward)
+
+    def _prepared(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        settings = self.recipe.trainer
+        return compiled(forward, settings.memory_budget) if settings.compile else forward
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         accumulate, world = self.recipe.trainer.accumulate, self.trainer.world_size
@@ -139,7 +141,7 @@ class Classifier(LightningModule):
         images, labels = batch
         full = len(labels) == self.recipe.data.batch_size
         # The last, smaller batch is not worth compiling for.
-        logits = (self._eval_logits if full else self._evaluated)(images).float()
+        logits = at_least_float32((self._eval_logits if full else self._evaluated)(images))
         right = (logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         counted = torch.stack([right, loss, torch.full_like(right, len(labels))])
@@ -188,15 +190,12 @@ def training_loss(logits: Float[Tensor, "*T B K"], targets: Targets, optim: Opti
 
     Deng et al., "Temporal efficient training", ICLR 2022, eq. 11 and 12.
     """
+    logits = at_least_float32(logits)
     if logits.dim() == 2:
         return F.cross_entropy(logits, targets, label_smoothing=optim.label_smoothing)
     each = [F.cross_entropy(o, targets, label_smoothing=optim.label_smoothing) for o in logits]
     pull = (logits - TET_LOGIT).square().mean()
     return (1 - optim.tet_share) * torch.stack(each).mean() + optim.tet_share * pull
-
-
-def _as_it_is(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return forward
 
 
 def _tally_device(device: torch.device) -> torch.device:

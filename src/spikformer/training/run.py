@@ -108,24 +108,34 @@ class Run:
 
         `top1_paper_protocol` is the highest test accuracy of all epochs: the paper reports that,
         and it is no estimate of anything, since the test labels chose it.
+
+        Raises:
+            DataError: when the curve is damaged.
         """
         rows = read_curve(self.curve)
-        found: dict[str, Any] = {
-            "epochs": len(rows),
-            "hours": sum(row["seconds"] for row in rows) / 3600,
-        }
-        validated = [row for row in rows if "validation_top1" in row]
-        if validated:
-            best = max(validated, key=lambda row: (row["validation_top1"], -row["validation_loss"]))
-            found["best_epoch"] = best["epoch"]
-            found["validation_top1"] = best["validation_top1"]
-        if tested := [row["test_top1"] for row in rows if "test_top1" in row]:
-            found["top1_paper_protocol"] = max(tested)
-        return found
+        try:
+            return _outcome(rows)
+        except KeyError as error:
+            raise DataError(f"{self.curve} is no curve of a run: a line lacks {error}") from error
 
     def write(self, facts: dict[str, Any]) -> None:
         with replacing(self.record) as partial:
             partial.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _outcome(rows: list[dict[str, float]]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "epochs": len(rows),
+        "hours": sum(row["seconds"] for row in rows) / 3600,
+    }
+    validated = [row for row in rows if "validation_top1" in row]
+    if validated:
+        best = max(validated, key=lambda row: (row["validation_top1"], -row["validation_loss"]))
+        found["best_epoch"] = best["epoch"]
+        found["validation_top1"] = best["validation_top1"]
+    if tested := [row["test_top1"] for row in rows if "test_top1" in row]:
+        found["top1_paper_protocol"] = max(tested)
+    return found
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
@@ -143,5 +153,5 @@ def read_curve(path: Path) -> list[dict[str, float]]:
                 raise ValueError("it has no column epoch")
             rows = [{k: float(v) for k, v in row.items() if v} for row in table]
         return [{**row, "epoch": int(row["epoch"])} for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(f"{path} is no curve: {error}") from error
