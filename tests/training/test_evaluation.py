@@ -42,9 +42,9 @@ def test_firing_rates_are_what_counting_gives(quick_run):
     assert 0 < found.firing_rate < 0.5
 
 
-def turned(*source):
+def turned(*source, **choices):
     """The data, with another label for every test image."""
-    data = load_data(*source)
+    data = load_data(*source, **choices)
     labels = (data.test.labels + 1) % 10
     return dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
 
@@ -140,8 +140,8 @@ def test_permuted_training_labels_give_chance(tmp_path, monkeypatch):
 
     from .conftest import quick_recipe
 
-    def permuted(*source):
-        data = load_data(*source)
+    def permuted(*source, **choices):
+        data = load_data(*source, **choices)
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
         labels = data.train.labels[order]
         return dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels))
