@@ -16,7 +16,7 @@ def recipe() -> Recipe:
     return Recipe(
         name="digits_dvs",
         model=Model(name="spikformer_2_64_patch4"),
-        data=Data(name="digits_dvs", batch_size=32, frames=8),
+        data=Data(name="digits_dvs", batch_size=32, frames=8, validation=0),
         optim=Optim(lr=2e-3, min_lr=2e-5, weight_decay=0.05, label_smoothing=0.1),
         trainer=Trainer(epochs=30),
     )
