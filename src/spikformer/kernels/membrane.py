@@ -114,7 +114,7 @@ def backward_eager(
     for piece in pieces(currents):
         grads_v[piece] = grads_last[piece]
         x = torch.empty_like(grads_v[piece])
-        v = torch.full_like(x, firing.rest) if begin is None else x.copy_(begin[piece]).clone()
+        v = torch.full_like(x, firing.rest) if begin is None else begin[piece].to(x, copy=True)
         potentials, spikes = v.new_empty(2, len(currents), len(v)).unbind()
         for u, s, current_t in zip(potentials, spikes, currents[:, piece], strict=True):
             charge.in_place(u.copy_(v), x.copy_(current_t))
