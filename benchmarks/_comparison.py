@@ -78,10 +78,15 @@ def run(kind: Kind, options: Options) -> None:
                 )
             rows = list(_rows(setting, found))
             console.print("\n".join(rows))
-            lines += rows
-    if options.out is not None:
-        with options.out.open("a") as file:
-            file.write("\n".join([*lines, "", ""]))
+            _add(options.out, [*lines, *rows])
+            lines = []
+    _add(options.out, [""])
+
+
+def _add(out: Path | None, lines: list[str]) -> None:
+    if out is not None:
+        with out.open("a") as file:
+            file.write("\n".join([*lines, ""]))
 
 
 def _rows(setting: Setting, found: dict[str, Result]) -> Iterator[str]:

@@ -127,11 +127,14 @@ def _player(name: str, setting: Setting) -> Iterator[Connection]:
 
 
 def _ask(player: Connection, question: str) -> Any:
-    player.send(question)
     try:
+        player.send(question)
         return player.recv()
-    except EOFError as error:
-        raise SystemExit("a contender ended early; what it said is above") from error
+    except (EOFError, BrokenPipeError) as error:
+        raise SystemExit(
+            "a contender ended early: what it said is above; if nothing, memory ran out, "
+            "and fewer contenders at a time may fit"
+        ) from error
 
 
 def _play(connection: Connection, name: str, setting: Setting) -> None:

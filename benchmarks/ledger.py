@@ -102,14 +102,8 @@ class Entry:
     @property
     def command(self) -> str:
         seed = self.facts["recipe"]["trainer"]["seed"]
-        return " ".join(
-            [
-                "spikformer train",
-                self.recipe,
-                *filter(None, [self.options]),
-                f"--trainer.seed {seed}",
-            ]
-        )
+        words = ("spikformer train", self.recipe, self.options, f"--trainer.seed {seed}")
+        return " ".join(filter(None, words))
 
     @property
     def epochs(self) -> str:

@@ -83,7 +83,9 @@ def test_no_augmentation_is_none():
     assert torch.equal(targets, labels)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if find_recipe(name).data.name == "cifar10"])
+@pytest.mark.parametrize(
+    "name", [name for name in RECIPES if find_recipe(name).data.name == "cifar10"]
+)
 def test_an_image_of_the_mean_colour_passes_all_augmentation(name):
     # 125, 123, 114 are up to 0.0049 of a deviation off the mean; erasing sets to the mean itself.
     colour = torch.tensor([125, 123, 114], dtype=torch.uint8)[:, None, None]

@@ -68,9 +68,10 @@ def forward_eager(
     order = memory_order(current)
     currents = flat(current, order)
     spikes = torch.empty_like(currents, memory_format=torch.contiguous_format)
-    v = start(currents, None if v0 is None else flat(v0[None], order)[0], firing).clone()
+    begin = None if v0 is None else flat(v0[None], order)[0]
+    v = torch.empty_like(currents[0], dtype=accumulator(current.dtype))
     for piece in pieces(currents):
-        u = v[piece]
+        u = v[piece].copy_(begin[piece]) if begin is not None else v[piece].fill_(firing.rest)
         x, s = torch.empty_like(u), torch.empty_like(u)
         for current_t, spikes_t in zip(currents[:, piece], spikes[:, piece], strict=True):
             charge.in_place(u, x.copy_(current_t))
@@ -106,11 +107,14 @@ def backward_eager(
     """`backward` in place, piece by piece."""
     order = memory_order(current)
     currents, grads_spikes = flat(current, order), flat(grad_spikes, order)
-    starts = start(currents, None if v0 is None else flat(v0[None], order)[0], firing)
-    grads_v = flat(grad_v[None], order)[0].to(starts.dtype, copy=True)
+    begin = None if v0 is None else flat(v0[None], order)[0]
+    grads_last = flat(grad_v[None], order)[0]
+    grads_v = torch.empty_like(grads_last, dtype=accumulator(current.dtype))
     grads_current = torch.empty_like(currents, memory_format=torch.contiguous_format)
     for piece in pieces(currents):
-        v, x = starts[piece].clone(), torch.empty_like(starts[piece])
+        grads_v[piece] = grads_last[piece]
+        x = torch.empty_like(grads_v[piece])
+        v = torch.full_like(x, firing.rest) if begin is None else begin[piece].to(x, copy=True)
         potentials, spikes = v.new_empty(2, len(currents), len(v)).unbind()
         for u, s, current_t in zip(potentials, spikes, currents[:, piece], strict=True):
             charge.in_place(u.copy_(v), x.copy_(current_t))

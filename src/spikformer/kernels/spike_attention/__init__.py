@@ -36,18 +36,16 @@ differentiate(
     declare(
         "spike_attention",
         "(Tensor q, Tensor k, Tensor v) -> Tensor",
-        eager=reference.forward,
+        eager=reference.forward_eager,
         reference=reference.forward,
         fake=lambda q, _k, _v: reference.fake(q),
     ),
     declare(
         "spike_attention_backward",
         "(Tensor grad, Tensor q, Tensor k, Tensor v) -> (Tensor, Tensor, Tensor)",
-        eager=reference.backward,
+        eager=reference.backward_eager,
         reference=reference.backward,
-        fake=lambda _grad, q, k, v: tuple(
-            torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)
-        ),
+        fake=lambda _grad, q, k, v: reference.fake_backward(q, k, v),
     ),
     tensors=3,
 )
