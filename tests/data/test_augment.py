@@ -275,3 +275,16 @@ def test_mixing_keeps_the_sum_of_targets_and_what_it_was_given(mix, count, share
     assert torch.equal(targets, torch.eye(count))
     for axis in (0, 1):
         assert shares.sum(axis).tolist() == pytest.approx([1] * count, abs=1e-6)  # float32
+
+
+def test_frames_of_a_sample_are_treated_as_channels_of_an_image_are():
+    frames = torch.rand(4, 3, 2, SIDE, SIDE)
+    numbers = torch.from_numpy(uniforms(2, 0, np.arange(4), ERASING_NUMBERS)).float()
+    operations = [
+        lambda x: random_affine(x, numbers[:, :4], degrees=20, scale=0.2, translate=0.1),
+        lambda x: random_erasing(x, numbers, 1.0),
+        lambda x: mixup(x, torch.eye(4), 0.3)[0],
+        lambda x: cutmix(x, torch.eye(4), 0.3, (0.2, 0.6))[0],
+    ]
+    for operation in operations:
+        assert torch.equal(operation(frames).flatten(1, 2), operation(frames.flatten(1, 2)))

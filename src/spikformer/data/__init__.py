@@ -13,11 +13,28 @@ from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data.cifar import CIFAR10, CIFAR100
 from spikformer.data.cifar10dvs import CIFAR10DVS
 from spikformer.data.dvs128gesture import DVS128GESTURE
+from spikformer.data.events import Events, read_events, stream_events
+from spikformer.data.frames import Slicing, to_frames
 from spikformer.data.nmnist import NMNIST
 from spikformer.data.origin import Origin
+from spikformer.data.simulated import events_from_images
 from spikformer.errors import DataError, unknown_name
 
-__all__ = ["DATASETS", "Choices", "DataSet", "Split", "data_root", "find_data", "load_data"]
+__all__ = [
+    "DATASETS",
+    "Choices",
+    "DataSet",
+    "Events",
+    "Slicing",
+    "Split",
+    "data_root",
+    "events_from_images",
+    "find_data",
+    "load_data",
+    "read_events",
+    "stream_events",
+    "to_frames",
+]
 
 ROOT_VARIABLE = "SPIKFORMER_DATA"
 

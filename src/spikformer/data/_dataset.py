@@ -112,5 +112,10 @@ class DataSet:
         channels, height, width = self.train.images.shape[-3:]
         return channels, height, width
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether its samples are frames of events rather than pictures."""
+        return len(self.train.images.shape) == 5
+
     def split(self, name: str) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]

@@ -1,4 +1,7 @@
-"""Augmentation on batches of tensors, from numbers that are handed in."""
+"""Augmentation on batches of tensors, from numbers that are handed in.
+
+All frames of a sample are treated alike.
+"""
 
 import math
 from typing import Literal
@@ -18,14 +21,14 @@ ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 
 def random_affine(
-    images: Float[Tensor, "B C H W"],
+    images: Float[Tensor, "B *T C H W"],
     numbers: Float[Tensor, "B four"],
     *,
     degrees: float,
     scale: float,
     translate: float,
     padding: Literal["zeros", "border", "reflection"] = "zeros",
-) -> Float[Tensor, "B C H W"]:
+) -> Float[Tensor, "B *T C H W"]:
     """Rotate, resize and shift each image by its own amount, bilinearly.
 
     Args:
@@ -44,13 +47,15 @@ def random_affine(
         torch.stack([cosine, -sine, 2 * translate * shift_x], 1),
         torch.stack([sine, cosine, 2 * translate * shift_y], 1),
     )
-    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
+    layers = images.flatten(1, -3)
+    grid = F.affine_grid(torch.stack(rows, 1), list(layers.shape), align_corners=False)
+    moved = F.grid_sample(layers, grid, padding_mode=padding, align_corners=False)
+    return moved.view_as(images)
 
 
 def random_erasing(
-    images: Float[Tensor, "B C H W"], numbers: Float[Tensor, "B many"], probability: float
-) -> Float[Tensor, "B C H W"]:
+    images: Float[Tensor, "B *T C H W"], numbers: Float[Tensor, "B many"], probability: float
+) -> Float[Tensor, "B *T C H W"]:
     """Set a rectangle of some images to 0: to the mean, when they are normalised.
 
     Zhong et al., AAAI 2020, in timm's form: 2 to 33 % of the area, sides 0.3 to 3.3 to one; of ten
@@ -74,12 +79,12 @@ def random_erasing(
     rows = _between(height, (top * (height - tall + 1)).floor(), tall)
     columns = _between(width, (left * (width - wide + 1)).floor(), wide)
     erased = touched[:, None, None] & rows[:, :, None] & columns[:, None, :]
-    return images.masked_fill(erased[:, None], 0.0)
+    return images.flatten(1, -3).masked_fill(erased[:, None], 0.0).view_as(images)
 
 
 def mixup(
-    images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], share: float
-) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B K"]]:
+    images: Float[Tensor, "B *T C H W"], targets: Float[Tensor, "B K"], share: float
+) -> tuple[Float[Tensor, "B *T C H W"], Float[Tensor, "B K"]]:
     """Each image over that which stands as far from the batch's other end, and so its target.
 
     Zhang et al., ICLR 2018, with one share for the whole batch, as in timm.
@@ -91,11 +96,11 @@ def mixup(
 
 
 def cutmix(
-    images: Float[Tensor, "B C H W"],
+    images: Float[Tensor, "B *T C H W"],
     targets: Float[Tensor, "B K"],
     share: float,
     centre: tuple[float, float],
-) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B K"]]:
+) -> tuple[Float[Tensor, "B *T C H W"], Float[Tensor, "B K"]]:
     """Like `mixup`, but a box of the other image lies in each (Yun et al., ICCV 2019).
 
     Args:

@@ -22,6 +22,9 @@ from spikformer.data.randomness import batch_generator, uniforms
 from spikformer.data.timm_augment import timm_rand_augment
 from spikformer.recipe import Augment
 
+Raw = UInt8[Tensor, "B C H W"] | Float[Tensor, "B *T C H W"]
+"""Pixels from 0 to 255, or counts of events."""
+Images = Float[Tensor, "B *T C H2 W2"]
 Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
 """Labels; or the share of every class, where images are mixed."""
 NUMBERS = (AFFINE_NUMBERS, 1, RAND_NUMBERS, ERASING_NUMBERS, EVENT_NUMBERS)
@@ -46,10 +49,10 @@ class Pixels:
     std: tuple[float, ...]
     side: int | None = None
 
-    def __call__(self, pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
+    def __call__(self, pixels: Raw) -> Images:
         return self.normalise(unit(self.sized(pixels)))
 
-    def sized(self, pixels: UInt8[Tensor, "B C H W"]) -> UInt8[Tensor, "B C H2 W2"]:
+    def sized(self, pixels: Raw) -> Tensor:
         if self.side is None or pixels.shape[-2:] == (self.side, self.side):
             return pixels
         if pixels.dtype == torch.uint8:
@@ -57,7 +60,7 @@ class Pixels:
         height, width = (self.side - length for length in pixels.shape[-2:])
         return F.pad(pixels, (width // 2, width - width // 2, height // 2, height - height // 2))
 
-    def normalise(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    def normalise(self, images: Images) -> Images:
         mean, std = (torch.tensor(x)[:, None, None] for x in (self.mean, self.std))
         return (images - mean) / std
 
@@ -89,17 +92,17 @@ class Augmentation:
 
     def __call__(
         self,
-        pixels: UInt8[Tensor, "B C H W"],
+        pixels: Raw,
         labels: Int64[Tensor, " B"],
         *,
         epoch: int,
         samples: Int64[np.ndarray, " B"],
         batch: int,
-    ) -> tuple[Float[Tensor, "B C H2 W2"], Targets]:
+    ) -> tuple[Images, Targets]:
         """Input and targets.
 
         Args:
-            pixels: 0 to 255.
+            pixels: As they are stored.
             labels: Of each image.
             epoch: From 0.
             samples: Which these are in their split.

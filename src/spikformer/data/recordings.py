@@ -44,7 +44,6 @@ class Reading:
         slicing: How a clip is cut; with a `number`, since batches want one length.
         size: Height and width of the sensor.
         turn: What is done to the events of a file; its name is part of the cache's key.
-        on_error: What is done about a damaged file, see `read_events`.
 
     Raises:
         ConfigError: when clips would differ in length.

@@ -8,7 +8,7 @@ Result
 Every value is our choice: the paper has no such data set.
 """
 
-from spikformer.recipe import Augment, Data, Model, Optim, Recipe, Trainer
+from spikformer.recipe import Data, Model, Optim, Recipe, Trainer
 
 
 def recipe() -> Recipe:
@@ -16,7 +16,6 @@ def recipe() -> Recipe:
         name="nmnist",
         model=Model(name="spikformer_2_256_dvs", dim=64, heads=4),
         data=Data(name="nmnist", batch_size=32, frames=10, side=48),
-        augment=Augment(translate=0.0),
         optim=Optim(lr=2e-3, min_lr=2e-5, weight_decay=0.05, label_smoothing=0.1),
         trainer=Trainer(epochs=30),
     )

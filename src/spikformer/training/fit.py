@@ -15,7 +15,7 @@ from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
 from spikformer.data.pixels import Augmentation, Pixels
 from spikformer.errors import ConfigError, DataError
 from spikformer.models import Spikformer, create_model, load_weights, save_weights
-from spikformer.recipe import Recipe
+from spikformer.recipe import Augment, Recipe
 from spikformer.training._folder import check_free, clear, held, new_folder
 from spikformer.training._manners import own_determinism, own_interrupts, quiet_lightning
 from spikformer.training._ranks import agreed_folder, is_first
@@ -226,6 +226,7 @@ def _loaders(
     """What is trained on, and what is evaluated after every epoch."""
     settings, trainer = recipe.data, recipe.trainer
     _check_sides(model, data, settings.side)
+    _check_augment(recipe.augment, data)
     pixels = Pixels(data.mean, data.std, settings.side)
     augment = Augmentation(pixels, recipe.augment, len(data.classes), trainer.seed)
     training = TrainingLoader(
@@ -255,4 +256,16 @@ def _check_sides(model: Spikformer, data: DataSet, side: int | None) -> None:
     if (side or height) % stride or (side or width) % stride:
         raise ConfigError(
             f"data.side must be a multiple of {stride} for this model, got {side or f'{height} x {width}'}"
+        )
+
+
+def _check_augment(settings: Augment, data: DataSet) -> None:
+    if settings.rand_augment and data.has_frames:
+        raise ConfigError(
+            f"augment.rand_augment is for pictures, and {data.name} has frames of events: "
+            f"augment.event_operation is for them"
+        )
+    if settings.event_operation and not data.has_frames:
+        raise ConfigError(
+            f"augment.event_operation is for frames of events, and {data.name} has pictures"
         )
