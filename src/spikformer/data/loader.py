@@ -17,7 +17,7 @@ from spikformer.data.pixels import Augmentation, Pixels, Targets
 from spikformer.data.randomness import permutation
 from spikformer.errors import ConfigError
 
-Batch = tuple[Float[Tensor, "B C H W"], Targets]
+Batch = tuple[Images, Targets]
 
 
 class Ranks(NamedTuple):
