@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spikformer.data._dataset import Split
-from spikformer.data.pixels import Augmentation, Pixels, Targets
+from spikformer.data.pixels import Augmentation, Images, Pixels, Targets
 from spikformer.data.randomness import permutation
 from spikformer.errors import ConfigError
 
