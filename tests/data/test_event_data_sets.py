@@ -224,3 +224,4 @@ def test_digits_are_filmed_as_they_are_split():
     assert torch.equal(filmed.test.labels, still.test.labels)
     assert filmed.train.images.shape == (len(still.train), 4, 2, 16, 16)
     assert (filmed.train.images.sum((1, 2, 3, 4)) > 100).all()
+    assert load_data("digits_dvs", validation=0).validation.images.shape == (0, 8, 2, 16, 16)

@@ -26,8 +26,7 @@ def load(root: Path, choices: Choices) -> DataSet:
     """
     choices.only("digits_dvs", "split_seed", "validation", "side", "frames", "frames_by")
     still = digits.load(root, Choices(split_seed=choices.split_seed, validation=choices.validation))
-    slicing = Slicing(by=choices.frames_by, number=choices.frames or FRAMES)
-    splits = {n: _filmed(still.split(n), slicing) for n in ("train", "validation", "test")}
+    splits = {n: _filmed(still.split(n), choices) for n in ("train", "validation", "test")}
     return DataSet(
         name="digits_dvs",
         **splits,
@@ -49,9 +48,11 @@ def check(root: Path) -> str:
     return f"{digits.check(root)}, filmed when they are loaded"
 
 
-def _filmed(split: Split, slicing: Slicing) -> Split:
+def _filmed(split: Split, choices: Choices) -> Split:
     images = split.images[torch.arange(len(split))][:, 0].numpy() / 255
-    size = images.shape[1], images.shape[2]
-    frames = [to_frames(events, slicing, size) for events in events_from_images(images)]
-    stacked = np.array(frames, np.float32).reshape(len(split), -1, POLARITIES, *size)
-    return Split(torch.from_numpy(stacked), split.labels)
+    number, size = choices.frames or FRAMES, images.shape[1:]
+    slicing = Slicing(by=choices.frames_by, number=number)
+    frames = np.zeros((len(split), number, POLARITIES, *size), np.float32)
+    for place, events in zip(frames, events_from_images(images), strict=True):
+        place[:] = to_frames(events, slicing, size)
+    return Split(torch.from_numpy(frames), split.labels)

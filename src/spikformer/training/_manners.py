@@ -13,6 +13,7 @@ ADVICE = (
     ".*does not have many workers.*",
     ".*Checkpoint directory .* exists.*",
     ".*smaller than the logging interval.*",
+    ".*have no .val_dataloader.*",  # a recipe may validate on nothing
     ".*fp16 is not supported on CPU.*",  # `train` refuses it
     ".*dirpath has changed.*",  # a run may be moved before it is resumed
     ".*module.s. in eval mode at the start.*",  # the averaged network is, and should be
