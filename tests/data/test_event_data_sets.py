@@ -1,19 +1,23 @@
 import numpy as np
 import pytest
 import torch
+from helpers.recordings import (
+    events,
+    rows,
+    write_cifar10dvs,
+    write_dvs128gesture,
+    write_nmnist,
+)
 
 from spikformer.data import DATASETS, load_data
 from spikformer.data import _recorded as recorded
 from spikformer.data._splits import check_disjoint, front, whole_groups
-from spikformer.data.cifar10dvs import CLASSES, number_of, published
+from spikformer.data.cifar10dvs import number_of, published
 from spikformer.data.dvs128gesture import CLASSES as GESTURES
 from spikformer.data.events import read_events
 from spikformer.errors import ConfigError, DataError
-from tests.helpers.recordings import aedat2, aedat3, events, nmnist, packet, random_events, rows
 
 EVERY = [pytest.param(name) for name in ("cifar10dvs", "dvs128gesture", "nmnist")]
-PER_CLASS = 30
-USERS = {"train": ["user01_led", "user02_lab", "user03_led"], "test": ["user24_led"]}
 
 
 @pytest.fixture(autouse=True)
@@ -25,29 +29,8 @@ def _own_cache(monkeypatch):
 def root(tmp_path_factory):
     """Small data sets in the layouts of the official archives."""
     root = tmp_path_factory.mktemp("official")
-    few = [random_events(60, 128, 9_000, seed) for seed in range(3)]
-    for name in CLASSES:
-        folder = root / "cifar10dvs" / name
-        folder.mkdir(parents=True)
-        for n in range(PER_CLASS):
-            (folder / f"cifar10_{name}_{n}.aedat").write_bytes(aedat2(few[n % 3]))
-    folder = root / "DvsGesture"
-    folder.mkdir()
-    for part, names in USERS.items():
-        (folder / f"trials_to_{part}.txt").write_text("\n".join(f"{n}.aedat" for n in names) + "\n")
-        for name in names:
-            (folder / f"{name}.aedat").write_bytes(aedat3(packet(few[0])))
-            lines = [f"{k + 1},{800 * k},{800 * k + 700}" for k in range(11)]
-            (folder / f"{name}_labels.csv").write_text(
-                "\n".join(["class,startTime_usec,endTime_usec", *lines]) + "\n"
-            )
-    for part, count in {"Train": 4, "Test": 2}.items():
-        for label in range(10):
-            folder = root / "nmnist" / part / str(label)
-            folder.mkdir(parents=True)
-            for n in range(count):
-                draw = random_events(50, 34, 300_000, seed=label)
-                (folder / f"{n:05}.bin").write_bytes(nmnist(draw))
+    for write in (write_cifar10dvs, write_dvs128gesture, write_nmnist):
+        write(root)
     return root
 
 
@@ -94,12 +77,12 @@ def test_front90_tests_on_the_files_that_the_authors_tested_on():
 
 def test_cifar10dvs_is_cut_by_the_names_of_its_files(root):
     found = DATASETS["cifar10dvs"].find(root, load_choices(split="front90"))
-    names = sorted(f"cifar10_cat_{n}" for n in range(PER_CLASS))
+    names = sorted(f"cifar10_cat_{n}" for n in range(30))
     cats = [r.path for r in found.recordings if r.path.parent.name == "cat"]
     assert [path.stem for path in cats] == names
     tested = {found.recordings[i].path.stem for i in found.test}
     assert {name for name in tested if "_cat_" in name} == set(names[27:])
-    assert {number_of(path) for path in cats} == set(range(PER_CLASS))
+    assert {number_of(path) for path in cats} == set(range(30))
 
 
 def load_choices(**chosen):

@@ -5,13 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from spikformer.data import _event_files
-from spikformer.data.events import EventFileError, Events, read_events, stream_events
-from spikformer.errors import ConfigError, DataError
-from tests.helpers.recordings import (
+from helpers.recordings import (
     AEDAT2_HEADER,
     AEDAT3_HEADER,
     aedat2,
@@ -24,6 +18,12 @@ from tests.helpers.recordings import (
     random_events,
     rows,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikformer.data import _event_files
+from spikformer.data.events import EventFileError, Events, read_events, stream_events
+from spikformer.errors import ConfigError, DataError
 
 FORMATS = ("aedat2", "aedat3", "nmnist", "npz")
 SUFFIX = {"aedat2": ".aedat", "aedat3": ".aedat", "nmnist": ".bin", "npz": ".npz"}

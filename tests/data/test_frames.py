@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.recordings import events, random_events
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spikformer.data.events import read_events
 from spikformer.data.frames import Slicing, to_frames
 from spikformer.errors import ConfigError, DataError
-from tests.helpers.recordings import events, random_events
 
 EXPECTED = json.loads(Path(__file__).with_name("frames_by_spikingjelly.json").read_text())
 """Made by SpikingJelly 2.0's `integrate_events_by_fixed_frames_number` and `..._duration`, with its

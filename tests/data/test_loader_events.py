@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.recordings import nmnist, random_events
 
 from spikformer.data import Split
 from spikformer.data.frames import Slicing
@@ -9,7 +10,6 @@ from spikformer.data.loader import EvaluationLoader, Ranks, TrainingLoader
 from spikformer.data.pixels import Augmentation, Pixels
 from spikformer.data.recordings import Reading, Recording, Recordings
 from spikformer.recipe import Augment
-from tests.helpers.recordings import nmnist, random_events
 
 SIDE, COUNT = 12, 13
 PIXELS = Pixels((0.0, 0.0), (1.0, 1.0), side=16)

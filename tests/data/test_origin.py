@@ -207,7 +207,7 @@ def test_what_cannot_be_fetched_names_its_page(capsys, tmp_path):
 
 
 def test_damaged_files_are_named_one_by_one(tmp_path, capsys):
-    from tests.helpers.recordings import nmnist, random_events
+    from helpers.recordings import nmnist, random_events
 
     for part in ("Train", "Test"):
         for label in range(10):

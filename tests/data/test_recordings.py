@@ -3,12 +3,12 @@ import multiprocessing
 import numpy as np
 import pytest
 import torch
+from helpers.recordings import nmnist, random_events
 
 from spikformer.data.events import EventFileError, Events
 from spikformer.data.frames import Slicing, to_frames
 from spikformer.data.recordings import Reading, Recording, Recordings
 from spikformer.errors import ConfigError, DataError
-from tests.helpers.recordings import nmnist, random_events
 
 SIDE = 12
 SLICING = Slicing(by="count", number=3)

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from spikformer.data import cifar10dvs
 from spikformer.data.events import Events
 
 AEDAT2_HEADER = (
     b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n#End of Preferences\r\n"
 )
+PER_CLASS = 30
+"""Recordings that `write_cifar10dvs` writes."""
+USERS = {"train": ["user01_led", "user02_lab", "user03_led"], "test": ["user24_led"]}
+"""Trials that `write_dvs128gesture` writes."""
 AEDAT3_HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: Test\r\n#!END-HEADER\r\n"
 
 
@@ -70,3 +75,38 @@ def nmnist(found):
 def npz(path: Path, found, **others):
     np.savez(path, **{f: getattr(found, f) for f in "txyp"} | others)
     return path.read_bytes()
+
+
+def write_cifar10dvs(root: Path):
+    """The official layout, with few and small recordings."""
+    few = [aedat2(random_events(60, 128, 9_000, seed)) for seed in range(3)]
+    for name in cifar10dvs.CLASSES:
+        folder = root / "cifar10dvs" / name
+        folder.mkdir(parents=True)
+        for n in range(PER_CLASS):
+            (folder / f"cifar10_{name}_{n}.aedat").write_bytes(few[n % 3])
+
+
+def write_dvs128gesture(root: Path):
+    """The official layout: recordings of eleven clips each."""
+    folder = root / "DvsGesture"
+    folder.mkdir()
+    lines = [f"{k + 1},{800 * k},{800 * k + 700}" for k in range(11)]
+    labels = "\n".join(["class,startTime_usec,endTime_usec", *lines]) + "\n"
+    for part, names in USERS.items():
+        (folder / f"trials_to_{part}.txt").write_text("\n".join(f"{n}.aedat" for n in names) + "\n")
+        for name in names:
+            recorded = packet(random_events(60, 128, 9_000))
+            (folder / f"{name}.aedat").write_bytes(aedat3(recorded))
+            (folder / f"{name}_labels.csv").write_text(labels)
+
+
+def write_nmnist(root: Path, train=4, test=2):
+    """The official layout; each digit has events of its own seed."""
+    for part, count in {"Train": train, "Test": test}.items():
+        for label in range(10):
+            folder = root / "nmnist" / part / str(label)
+            folder.mkdir(parents=True)
+            for n in range(count):
+                draw = random_events(50, 34, 300_000, seed=label)
+                (folder / f"{n:05}.bin").write_bytes(nmnist(draw))

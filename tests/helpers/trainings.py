@@ -38,12 +38,17 @@ CLOCKS = {"seconds", "waited", "waiting", "hours", "written", "git_commit", "pie
 
 def digits(*settings: dict[str, Any], **trainer: Any) -> Recipe:
     """The digits recipe with fields changed by their paths, and some of the trainer's by name."""
-    recipe = find_recipe("digits")
+    return changed("digits", *settings, **trainer)
+
+
+def changed(name: str, *settings: dict[str, Any], **trainer: Any) -> Recipe:
+    """Any recipe, likewise."""
+    recipe = find_recipe(name)
     changes = {f"trainer.{name}": value for name, value in trainer.items()}
     for path, value in {k: v for each in (*settings, changes) for k, v in each.items()}.items():
-        part, name = path.split(".")
-        changed = dataclasses.replace(getattr(recipe, part), **{name: value})
-        recipe = dataclasses.replace(recipe, **{part: changed})
+        part, field = path.split(".")
+        fields = dataclasses.replace(getattr(recipe, part), **{field: value})
+        recipe = dataclasses.replace(recipe, **{part: fields})
     return recipe
 
 

@@ -1,0 +1,88 @@
+"""Trainings on recordings keep the promises that trainings on images keep."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from helpers.breaking import Moment, broken_and_resumed, train_apart
+from helpers.recordings import write_nmnist
+from helpers.trainings import assert_same_end, changed, differences, digits, end
+
+from spikformer import load_model
+from spikformer.data import Slicing, load_data, read_events, to_frames
+from spikformer.errors import ConfigError
+from spikformer.training import fit
+from spikformer.training.evaluation import evaluate
+from spikformer.training.fit import train
+from spikformer.training.prediction import predict
+
+SMALL = {
+    "model.dim": 32,
+    "model.heads": 2,
+    "model.depth": 1,
+    "data.batch_size": 8,
+    "data.frames": 2,
+    "data.validation": 10,
+    "augment.event_operation": True,
+    "augment.mixup": 0.5,
+    "trainer.epochs": 2,
+    "trainer.checkpoint_every": 1,
+    "trainer.accelerator": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_nmnist(root)
+    return changed("nmnist", SMALL, {"data.root": root}, paper_protocol=True)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    """Three steps an epoch, two epochs, and nothing interrupts them."""
+    return train_apart(recipe, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_run_broken_off_in_an_epoch_goes_on_with_the_next_batch(recipe, whole, tmp_path, step):
+    resumed = broken_and_resumed(recipe, tmp_path / "run", Moment("step", step))
+    assert_same_end(resumed, whole)
+
+
+def test_the_test_labels_change_no_weight(recipe, whole, tmp_path, monkeypatch):
+    def turned(*source, **choices):
+        data = load_data(*source, **choices)
+        labels = (data.test.labels + 1) % 10
+        return dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
+
+    monkeypatch.setattr(fit, "load_data", turned)
+    theirs = train(recipe, tmp_path / "turned")
+    different = {
+        path.rsplit("/")[-1].split(":")[0] for path in differences(end(whole), end(theirs))
+    }
+    assert "test_loss" in different
+    assert different <= {"test_top1", "test_loss", "top1_paper_protocol"}
+
+
+def test_recordings_are_predicted_as_they_are_evaluated(recipe, whole):
+    paths = sorted((recipe.data.root / "nmnist" / "Test").glob("*/*.bin"))
+    assert evaluate(whole.path, root=recipe.data.root).samples == len(paths)
+    halves = Slicing(by="count", number=2)
+    counts = np.stack([to_frames(read_events(path), halves, (34, 34)) for path in paths])
+    framed = torch.nn.functional.pad(torch.from_numpy(counts).float(), (7, 7, 7, 7))
+    with torch.inference_mode():
+        shares = load_model(whole.best)(framed).softmax(-1)
+    for found, row in zip(predict(whole.path, paths), shares, strict=True):
+        expected = {str(k): row[k].item() for k in range(10)}
+        assert found.probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_is_for_pictures_is_refused_for_events_and_the_other_way_round(recipe, tmp_path):
+    augment = dataclasses.replace(recipe.augment, rand_augment=True)
+    with pytest.raises(ConfigError, match="rand_augment is for pictures, and nmnist has frames"):
+        train(dataclasses.replace(recipe, augment=augment), tmp_path / "run")
+    with pytest.raises(ConfigError, match="event_operation is for frames of events, and digits"):
+        train(digits({"augment.event_operation": True}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
