@@ -5,17 +5,19 @@ Hardware  two CPU cores
 Time
 Result
 
-Every value is our choice: the paper has no such data set.
+Every value is our choice: the paper has no such data set. A thousand recordings are few, so they are
+turned, resized and shifted a little; the last epoch is reported.
 """
 
-from spikformer.recipe import Data, Model, Optim, Recipe, Trainer
+from spikformer.recipe import Augment, Data, Model, Optim, Recipe, Trainer
 
 
 def recipe() -> Recipe:
     return Recipe(
         name="nmnist",
         model=Model(name="spikformer_2_256_dvs", dim=64, heads=4),
-        data=Data(name="nmnist", batch_size=32, frames=10, side=48),
+        data=Data(name="nmnist", batch_size=32, frames=10, side=48, validation=0),
+        augment=Augment(degrees=10, scale=0.1, translate=0.06),
         optim=Optim(lr=2e-3, min_lr=2e-5, weight_decay=0.05, label_smoothing=0.1),
-        trainer=Trainer(epochs=30),
+        trainer=Trainer(epochs=45),
     )
