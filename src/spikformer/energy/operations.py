@@ -161,7 +161,9 @@ class Operation:
                     ends, window, None, stride, padding, dilation, False, [0] * len(shape), 1
                 )
             else:
-                sides = zip(shape, out.shape[2:], stride, padding, dilation, window.shape[2:])
+                sides = zip(
+                    shape, out.shape[2:], stride, padding, dilation, window.shape[2:], strict=True
+                )
                 rest = [n - ((o - 1) * s - 2 * p + d * (k - 1) + 1) for n, o, s, p, d, k in sides]
                 reach = convolve(ends, window, None, stride, padding, dilation, True, rest, 1)
             self.reach[shape] = reach[0, 0].round().long()
