@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import http.server
 import io
@@ -171,25 +172,55 @@ def test_an_archive_cannot_write_beside_its_folder(tmp_path):
 
 
 def test_the_command_fetches_unpacks_and_says_what_there_is(server, tmp_path, monkeypatch, capsys):
-    content = packed(
-        "zip", [f"{name}/cifar10_{name}_{n}.aedat" for name in ("a", "b") for n in (0, 1)]
-    )
-    cifar = DATASETS["cifar10dvs"]
-    its = origin.Origin("home", "terms", (published(server, "all.zip", content),), "cifar10dvs")
+    names = {k: [f"{k}/cifar10_{k}_{n}.aedat" for n in (0, 1)] for k in ("a", "b")}
+    archives = [published(server, f"{k}.zip", packed("zip", found)) for k, found in names.items()]
+    its = origin.Origin("home", "terms", tuple(archives), "cifar10dvs")
+    cifar = dataclasses.replace(DATASETS["cifar10dvs"], origin=its)
+    monkeypatch.setitem(DATASETS, "cifar10dvs", cifar)
     monkeypatch.setattr("spikformer.data.cifar10dvs.CLASSES", ("a", "b"))
-    object.__setattr__(cifar, "origin", its)
-    try:
-        assert main(["data", "download", "cifar10dvs", "--root", str(tmp_path)]) == 0
-    finally:
-        object.__setattr__(cifar, "origin", origin_of_cifar10dvs())
+    monkeypatch.setattr("spikformer.data.cifar10dvs.PER_CLASS", 2)
+    command = ["data", "download", "cifar10dvs", "--root", str(tmp_path)]
+
+    second = Server.files.pop("/b.zip")
+    assert main(command) == 2
+    assert "answers 404" in capsys.readouterr().err
+    Server.files["/b.zip"] = second
+    assert main(command) == 0
     assert "4 recordings" in capsys.readouterr().out
-    assert not (tmp_path / "cifar10dvs" / "all.zip").exists()
+    assert Server.asked == [None] * 2  # each was fetched once, though the first attempt ended
+    assert not list((tmp_path / "cifar10dvs").glob("*.zip"))
+    assert main(command) == 0
+    assert "cifar10dvs is there: 4 recordings" in capsys.readouterr().out
+    assert len(Server.asked) == 2
 
 
-def origin_of_cifar10dvs():
-    from spikformer.data.cifar10dvs import ORIGIN
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_in_the_way_is_replaced_and_a_damaged_archive_replaces_nothing(tmp_path, kind):
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "mine").write_text("kept")
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "a").write_text("old") if kind == "file" else (there / "a").symlink_to(away)
+    good = packed("zip", ["a/x"])
+    (tmp_path / "bad.zip").write_bytes(damaged(good))
+    with pytest.raises(DataError, match=r"bad\.zip cannot be unpacked"):
+        unpack(tmp_path / "bad.zip", there)
+    assert (there / "a").exists()
+    assert not (there / "a" / "x").exists()
+    (tmp_path / "good.zip").write_bytes(good)
+    unpack(tmp_path / "good.zip", there)
+    assert (there / "a" / "x").is_file()
+    assert [entry.name for entry in there.iterdir()] == ["a"]
+    assert (away / "mine").read_text() == "kept"
 
-    return ORIGIN
+
+def damaged(archive):
+    """A zip whose first compressed bytes are not what they were."""
+    place = 30 + int.from_bytes(archive[26:28], "little")
+    return (
+        archive[:place] + bytes(b ^ 0xFF for b in archive[place : place + 4]) + archive[place + 4 :]
+    )
 
 
 def test_every_data_set_says_where_it_comes_from_and_under_which_terms():

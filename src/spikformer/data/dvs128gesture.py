@@ -59,20 +59,24 @@ def find(root: Path, choices: Choices) -> Found:
     if missing:
         raise DataError(f"{len(missing)} recordings are missing in {folder}: {missing[0]}")
     train, test = np.split(np.arange(len(labels)), [counts[0]])
-    return Found(recordings, np.array(labels, np.int64), train, test, "official")
+    people = [r.path.name.split("_")[0] for r in recordings]
+    return Found(recordings, np.array(labels, np.int64), train, test, "official", people)
 
 
 def _labels(path: Path) -> tuple[tuple[tuple[int, int], ...], list[int]]:
     """Start and end of every clip of a recording, and its class from 0."""
     if not path.is_file():
         raise DataError(f"there is no file {str(path)!r}")
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
     try:
+        heading, *rows = csv.reader(path.read_text().splitlines())
         numbers = [[int(cell) for cell in row] for row in rows if row]
         clips = tuple((start, end) for _, start, end in numbers)
     except ValueError as error:
         raise DataError(f"{path} is damaged: {error}") from error
+    if heading[:1] != ["class"] or not all(start < end for start, end in clips):
+        raise DataError(
+            f"{path} is damaged: it has no heading, or a clip that ends before it begins"
+        )
     classes = [label - 1 for label, _, _ in numbers]
     if not all(0 <= label < len(CLASSES) for label in classes):
         raise DataError(f"{path} names a class that is none of 1 to {len(CLASSES)}")

@@ -60,8 +60,14 @@ def _official(folder: Path) -> list[tuple[Path, int]]:
 def _listed(folder: Path, name: str) -> list[tuple[Path, int]]:
     if not (folder / name).is_file():
         raise DataError(f"there is no {name} in {str(folder)!r}")
-    rows = [r.split() for r in (folder / name).read_text().splitlines() if not r.startswith("#")]
-    found = [(folder / f"{number}.bs2", int(label)) for number, label in rows]
+    try:
+        lines = (folder / name).read_text().splitlines()
+        rows = [[int(word) for word in r.split()] for r in lines if r and not r.startswith("#")]
+        found = [(folder / f"{number}.bs2", label) for number, label in rows]
+    except ValueError as error:
+        raise DataError(f"{folder / name} is damaged: {error}") from error
+    if not all(0 <= label < 10 for _, label in found):
+        raise DataError(f"{folder / name} is damaged: a label is none of 0 to 9")
     missing = [path.name for path, _ in found if not path.is_file()]
     if missing:
         raise DataError(f"{len(missing)} files of {name} are missing, the first is {missing[0]}")

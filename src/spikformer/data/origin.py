@@ -2,12 +2,12 @@
 
 import hashlib
 import http.client
-import shutil
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,16 @@ from spikformer.errors import DataError
 CHUNK = 1 << 20
 TIMEOUT = 60
 """Seconds without a byte after which a server counts as gone."""
+UNPACKING_FAILS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What damaged archives raise."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,15 @@ def fetch(archive: Archive, folder: Path, progress: Progress) -> Path:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a `.zip` or `.tar.gz`: its entries appear in the folder when all are there.
 
+    What had their names before is removed.
+
     Raises:
         DataError: when it cannot be unpacked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as name:
-        inside = Path(name)
+        inside, before = Path(name) / "new", Path(name) / "old"
+        before.mkdir()
         try:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as packed:
@@ -95,13 +108,13 @@ def unpack(archive: Path, folder: Path) -> None:
             else:
                 with tarfile.open(archive) as packed:
                     packed.extractall(inside, filter="data")
-        except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+            for entry in inside.iterdir():
+                there = folder / entry.name
+                if there.exists() or there.is_symlink():
+                    there.rename(before / entry.name)
+                entry.rename(there)
+        except UNPACKING_FAILS as error:
             raise DataError(f"{archive} cannot be unpacked: {error}") from error
-        for entry in inside.iterdir():
-            there = folder / entry.name
-            if there.is_dir():
-                shutil.rmtree(there)
-            entry.replace(there)
 
 
 def md5_of(path: Path) -> str:
