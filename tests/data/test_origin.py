@@ -2,11 +2,13 @@ import dataclasses
 import hashlib
 import http.server
 import io
+import shutil
 import tarfile
 import threading
 import zipfile
 
 import pytest
+from helpers.recordings import write_dvs128gesture
 
 from spikformer.cli import main
 from spikformer.data import DATASETS, origin
@@ -228,13 +230,37 @@ def test_every_data_set_says_where_it_comes_from_and_under_which_terms():
         assert source.origin.home.startswith("https://")
         assert source.origin.terms
         for archive in source.origin.archives:
-            assert archive.url.startswith("https://")
+            assert archive.url is None or archive.url.startswith("https://")
             assert len(archive.md5) == 32
 
 
 def test_what_cannot_be_fetched_names_its_page(capsys, tmp_path):
-    assert main(["data", "download", "dvs128gesture", "--root", str(tmp_path)]) == 2
-    assert "cannot be fetched from here: see https://research.ibm.com" in capsys.readouterr().err
+    assert main(["data", "download", "imagenet", "--root", str(tmp_path)]) == 2
+    assert "cannot be fetched from here: see https://image-net.org" in capsys.readouterr().err
+
+
+def test_what_wants_a_browser_is_checked_and_unpacked_when_it_is_there(
+    capsys, tmp_path, monkeypatch
+):
+    command = ["data", "download", "dvs128gesture", "--root", str(tmp_path)]
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert "research.ibm.com" in said.out
+    assert f"DvsGesture.tar.gz wants a browser: put it into '{tmp_path}'" in said.err
+    write_dvs128gesture(tmp_path)
+    with tarfile.open(tmp_path / "DvsGesture.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "DvsGesture", "DvsGesture")
+    shutil.rmtree(tmp_path / "DvsGesture")
+    assert main(command) == 2
+    assert "has MD5" in capsys.readouterr().err
+    gesture = DATASETS["dvs128gesture"]
+    md5 = hashlib.md5((tmp_path / "DvsGesture.tar.gz").read_bytes()).hexdigest()
+    mine = Archive("DvsGesture.tar.gz", None, md5)
+    its = dataclasses.replace(gesture.origin, archives=(mine,))
+    monkeypatch.setitem(DATASETS, "dvs128gesture", dataclasses.replace(gesture, origin=its))
+    assert main(command) == 0
+    assert "4 recordings, 33 + 11 samples" in capsys.readouterr().out
+    assert (tmp_path / "DvsGesture.tar.gz").is_file()  # it is the user's
 
 
 def test_damaged_files_are_named_one_by_one(tmp_path, capsys):

@@ -75,6 +75,7 @@ def download_command(
     name: Annotated[str, tyro.conf.Positional],
     root: Path | None = None,
     keep_archives: bool = False,
+    again: bool = False,
 ) -> None:
     """Fetch a data set, see that it is what was published, and unpack it.
 
@@ -83,7 +84,8 @@ def download_command(
     Args:
         name: As `spikformer data` lists it.
         root: Folder to fetch it to; by default $SPIKFORMER_DATA, else data.
-        keep_archives: Keep what was unpacked.
+        keep_archives: Keep what was fetched and unpacked.
+        again: Fetch it also where it is there.
     """
     from spikformer.data import data_root, find_data
     from spikformer.data.origin import fetch, unpack
@@ -93,11 +95,13 @@ def download_command(
     if not origin.archives:
         raise ConfigError(f"{name} cannot be fetched from here: see {origin.home} ({origin.terms})")
     with suppress(DataError):
-        console.print(f"{name} is there: {source.check(data_root(root))}")
-        return
+        there = source.check(data_root(root))
+        if not again:
+            console.print(f"{name} is there: {there}")
+            return
     packed: list[Path] = []
     folder = data_root(root) / origin.folder
-    console.print(f"{name}: {origin.home}, {origin.terms}")
+    console.print(f"{name}: {origin.home}, {origin.terms}", soft_wrap=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -114,8 +118,9 @@ def download_command(
             packed.append(fetch(archive, folder, show))
     for archive in track(packed, "unpacking", console=Console(file=sys.stderr), transient=True):
         unpack(archive, folder)
-    for archive in packed if not keep_archives else ():
-        archive.unlink()
+    for archive, path in zip(origin.archives, packed, strict=True):
+        if archive.url is not None and not keep_archives:
+            path.unlink()
     console.print(f"{name}: {source.check(data_root(root))}")
 
 

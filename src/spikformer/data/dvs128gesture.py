@@ -11,7 +11,7 @@ import numpy as np
 
 from spikformer.data._dataset import Choices
 from spikformer.data._recorded import Found, Recorded
-from spikformer.data.origin import Origin
+from spikformer.data.origin import Archive, Origin
 from spikformer.data.recordings import Recording
 from spikformer.errors import DataError
 
@@ -31,7 +31,12 @@ CLASSES = (
     "other_gestures",
 )
 SIDE = 128
-ORIGIN = Origin(home="https://research.ibm.com/interactive/dvsgesture/", terms="CC BY 4.0")
+ORIGIN = Origin(
+    home="https://research.ibm.com/interactive/dvsgesture/",
+    terms="CC BY 4.0",
+    archives=(Archive("DvsGesture.tar.gz", None, "8a5c71fb11e24e5ca5b11866ca6c00a1"),),
+)
+"""The MD5 is that of SpikingJelly and Tonic."""
 
 
 def find(root: Path, choices: Choices) -> Found:
@@ -44,8 +49,8 @@ def find(root: Path, choices: Choices) -> Found:
     folder = next((root / f for f in FOLDERS if (root / f / LISTS[0]).is_file()), None)
     if folder is None:
         raise DataError(
-            f"there is no {FOLDERS[0]}/{LISTS[0]} in {str(root)!r}: unpack DvsGesture.tar.gz of "
-            f"{ORIGIN.home} there, or say where it is"
+            f"there is no {FOLDERS[0]}/{LISTS[0]} in {str(root)!r}: put DvsGesture.tar.gz of {ORIGIN.home} "
+            f"there for `spikformer data download dvs128gesture` to unpack, or say where it is"
         )
     recordings, labels, counts = [], [], []
     for name in LISTS:

@@ -35,12 +35,12 @@ class Archive:
 
     Args:
         name: Of the file.
-        url: Where it lies.
+        url: Where it lies. None: where only a browser gets at it.
         md5: Of its content.
     """
 
     name: str
-    url: str
+    url: str | None
     md5: str
 
 
@@ -80,6 +80,8 @@ def fetch(archive: Archive, folder: Path, progress: Progress) -> Path:
                 f"{target} has MD5 {found}, not {archive.md5}: remove it, to fetch it anew"
             )
         return target
+    if archive.url is None:
+        raise DataError(f"{archive.name} wants a browser: put it into {str(folder)!r}")
     folder.mkdir(parents=True, exist_ok=True)
     _download(archive.url, part, progress)
     if (found := md5_of(part)) != archive.md5:
