@@ -37,6 +37,7 @@ check: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/operations.py
+	$(BIN)/python benchmarks/frames.py
 	$(BIN)/python benchmarks/infer.py
 	$(BIN)/python benchmarks/train_step.py
 

@@ -3,12 +3,13 @@
 Correctness first: all three give the same counts. One thread, the same events in memory, taking
 turns. Wants `pip install 'spikformer[bench]'`.
 
-    python benchmarks/frames.py FILE [--size 128 128] [--frames 16] [--rounds 15] [--out F]
+    python benchmarks/frames.py [--file F] [--size 128 128] [--frames 16] [--rounds 15] [--out F]
 """
 
 import importlib
 import statistics
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
@@ -35,14 +36,14 @@ class Options:
     """What to integrate.
 
     Args:
-        file: A recording.
+        file: A recording. None draws one at random, of a million events.
         size: Height and width of its sensor.
         frames: How many, of equal count.
         rounds: Turns of each.
         out: Where to write the table as Markdown; it is printed too.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Path | None = None
     size: tuple[int, int] = (128, 128)
     frames: int = 16
     rounds: int = 15
@@ -55,7 +56,12 @@ def main(options: Options) -> None:
     Raises:
         SystemExit: when counts differ.
     """
-    once = read_events(options.file)
+    with tempfile.TemporaryDirectory() as folder:
+        _compare(options, options.file or _drawn(Path(folder) / "drawn.npz", options.size))
+
+
+def _compare(options: Options, file: Path) -> None:
+    once = read_events(file)
     events = _repeated(once, -(-LEAST_EVENTS // len(once)))
     slicing = Slicing(by="count", number=options.frames)
     contenders: dict[str, Callable[[], Any]] = {
@@ -68,7 +74,7 @@ def main(options: Options) -> None:
         if not np.array_equal(answer, answers["ours"]):
             raise SystemExit(f"{name} counts otherwise: nothing is timed")
     contenders["ours, with reading the file"] = lambda: to_frames(
-        read_events(options.file), slicing, options.size
+        read_events(file), slicing, options.size
     )
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
@@ -79,7 +85,7 @@ def main(options: Options) -> None:
     lines = [
         "# frames",
         "",
-        f"`python benchmarks/frames.py {options.file.name}` at {git_commit()}, "
+        f"`python benchmarks/frames.py` on {file.name} at {git_commit()}, "
         f"{datetime.now(UTC):%Y-%m-%d}, {hardware()}; NumPy {np.__version__}, "
         f"spikingjelly {version('spikingjelly')}.",
         "",
@@ -98,6 +104,14 @@ def main(options: Options) -> None:
     print("\n".join(lines))  # noqa: T201 what a benchmark is for
     if options.out is not None:
         options.out.write_text("\n".join([*lines, ""]))
+
+
+def _drawn(path: Path, size: tuple[int, int]) -> Path:
+    draw = np.random.default_rng(0)
+    t = np.sort(draw.integers(0, 10_000_000, LEAST_EVENTS))
+    y, x, p = (draw.integers(0, side, LEAST_EVENTS) for side in (*size, 2))
+    np.savez(path, t=t, x=x, y=y, p=p)
+    return path
 
 
 def _repeated(events: Events, times: int) -> Events:

@@ -25,7 +25,7 @@ Precision = Literal["32", "bf16", "16", "64"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Loss = Literal["mean", "tet"]
 Strategy = Literal["auto", "ddp", "fsdp"]
-Slicing = Literal["count", "time"]
+FramesBy = Literal["count", "time"]
 Operations = Literal["five", "all"]
 
 
@@ -85,7 +85,7 @@ class Data:
     """Side that images are brought to. None leaves them."""
     frames: Count | None = None
     """Frames T that a recording of events is cut into. None: as many as is usual."""
-    frames_by: Slicing = "count"
+    frames_by: FramesBy = "count"
     """Whether frames have the same `count` of events, or the same `time`."""
     batch_size: Count = 128
     """Samples a batch of each device. A last batch that would be smaller is left out in training."""

@@ -206,7 +206,7 @@ def test_names_of_files_are_printed_as_they_are(capsys, run, tmp_path):
         (["train", "digits", "--augment.scale", "1"], "augment.scale must be in [0, 1)"),
         (["train", "digits", "--data.split-seed", "-1"], "data.split_seed must be 0 or more"),
         (["train", "digits", "--model.neuron", ":X"], "neuron: cannot import ''"),
-        (["evaluate"], "is missing"),
+        (["evaluate"], "an argument is missing: Folder of a run"),
     ],
 )
 def test_more_bad_input_is_one_sentence(capsys, run, tmp_path, monkeypatch, words, sentence):

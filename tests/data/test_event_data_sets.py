@@ -12,7 +12,7 @@ from helpers.recordings import (
 from spikformer.data import DATASETS, load_data
 from spikformer.data import _recorded as recorded
 from spikformer.data._splits import check_disjoint, front, whole_groups
-from spikformer.data.cifar10dvs import number_of, published
+from spikformer.data.cifar10dvs import published
 from spikformer.data.dvs128gesture import CLASSES as GESTURES
 from spikformer.data.events import read_events
 from spikformer.errors import ConfigError, DataError
@@ -37,7 +37,7 @@ def root(tmp_path_factory):
 @pytest.mark.parametrize("name", EVERY)
 def test_splits_are_whole_named_and_proven(root, name):
     data = load_data(name, root, validation=4)
-    sizes = {"cifar10dvs": (266, 4, 30), "dvs128gesture": (22, 11, 11), "nmnist": (36, 4, 20)}
+    sizes = {"cifar10dvs": (8996, 4, 1000), "dvs128gesture": (22, 11, 11), "nmnist": (36, 4, 20)}
     assert (len(data.train), len(data.validation), len(data.test)) == sizes[name]
     assert data.split_name.endswith(f"validation{sizes[name][1]}-seed0")
     assert data.split_hash != load_data(name, root).split_hash
@@ -77,12 +77,43 @@ def test_front90_tests_on_the_files_that_the_authors_tested_on():
 
 def test_cifar10dvs_is_cut_by_the_names_of_its_files(root):
     found = DATASETS["cifar10dvs"].find(root, load_choices(split="front90"))
-    names = sorted(f"cifar10_cat_{n}" for n in range(30))
+    names = sorted(f"cifar10_cat_{n}" for n in range(1000))
     cats = [r.path for r in found.recordings if r.path.parent.name == "cat"]
     assert [path.stem for path in cats] == names
     tested = {found.recordings[i].path.stem for i in found.test}
-    assert {name for name in tested if "_cat_" in name} == set(names[27:])
-    assert {number_of(path) for path in cats} == set(range(30))
+    assert {name for name in tested if "_cat_" in name} == set(names[900:])
+
+
+def test_cifar10dvs_must_be_whole(root, tmp_path):
+    import os
+    import shutil
+
+    shutil.copytree(root / "cifar10dvs", tmp_path / "cifar10dvs", copy_function=os.link)
+    cat = tmp_path / "cifar10dvs" / "cat"
+    (cat / "cifar10_cat_17.aedat").unlink()
+    with pytest.raises(DataError, match=r"has 999 recordings and not those .* 0 to 999: 17 is"):
+        load_data("cifar10dvs", tmp_path)
+    (cat / "cifar10_cat_5.aedat").rename(cat / "cifar10_cat_x.aedat")
+    with pytest.raises(DataError, match=r"cifar10_cat_x\.aedat has no number"):
+        load_data("cifar10dvs", tmp_path)
+
+
+def test_other_files_are_another_split(root, tmp_path):
+    write_nmnist(tmp_path)
+    before = load_data("nmnist", tmp_path)
+    assert before.split_hash == load_data("nmnist", root).split_hash  # wherever the folder is
+    one = tmp_path / "nmnist" / "Train" / "3" / "00000.bin"
+    one.rename(one.with_name("00009.bin"))
+    assert load_data("nmnist", tmp_path).split_hash != before.split_hash
+
+
+def test_one_folder_under_two_names_is_a_leak(tmp_path):
+    write_nmnist(tmp_path)
+    test = tmp_path / "nmnist" / "Test"
+    test.rename(tmp_path / "away")
+    test.symlink_to(tmp_path / "nmnist" / "Train")
+    with pytest.raises(DataError, match="is in both train and test: the split leaks"):
+        load_data("nmnist", tmp_path)
 
 
 def load_choices(**chosen):
@@ -96,9 +127,10 @@ def test_random90_is_drawn_by_its_seed_and_has_every_class(root):
     for seed in (0, 1):
         data = load_data("cifar10dvs", root, split="random90", split_seed=seed)
         assert data.split_name == f"random90-seed{seed}"
-        assert torch.bincount(data.test.labels).tolist() == [3] * 10
+        assert torch.bincount(data.test.labels).tolist() == [100] * 10
         hashes.add(data.split_hash)
     assert len(hashes | {load_data("cifar10dvs", root).split_hash}) == 3
+    assert load_data("cifar10dvs", root, split="random90-seed1").split_hash in hashes
 
 
 def test_cifar10dvs_is_turned_as_the_published_data_path_turns_it(root):
@@ -164,7 +196,7 @@ def test_a_trial_in_both_lists_is_a_leak(root, tmp_path):
 
     shutil.copytree(root / "DvsGesture", tmp_path / "DvsGesture")
     (tmp_path / "DvsGesture" / "trials_to_test.txt").write_text("user01_led.aedat\n")
-    with pytest.raises(DataError, match=r"user01_led\.aedat is in both"):
+    with pytest.raises(DataError, match="user01 is in both"):
         load_data("dvs128gesture", tmp_path)
 
 

@@ -104,3 +104,9 @@ def test_frames_of_real_recordings_are_those_of_the_published_data_path(data_roo
     frames = to_frames(found, Slicing(by=expected["by"], **how), (expected["side"],) * 2)
     assert frames.sum((1, 2, 3)).tolist() == expected["sums"]
     assert hashlib.sha256(frames.astype("<i4").tobytes()).hexdigest() == expected["sha256"]
+
+
+def test_a_wild_time_does_not_fill_the_memory():
+    far = events((0, 1, 1, 0), (10**12, 1, 1, 0))
+    with pytest.raises(DataError, match="1000000001 frames would fill 122070 GiB"):
+        to_frames(far, Slicing(by="time", every=1000), (128, 128))

@@ -1,11 +1,14 @@
+import dataclasses
 import hashlib
 import http.server
 import io
+import shutil
 import tarfile
 import threading
 import zipfile
 
 import pytest
+from helpers.recordings import write_dvs128gesture
 
 from spikformer.cli import main
 from spikformer.data import DATASETS, origin
@@ -171,25 +174,55 @@ def test_an_archive_cannot_write_beside_its_folder(tmp_path):
 
 
 def test_the_command_fetches_unpacks_and_says_what_there_is(server, tmp_path, monkeypatch, capsys):
-    content = packed(
-        "zip", [f"{name}/cifar10_{name}_{n}.aedat" for name in ("a", "b") for n in (0, 1)]
-    )
-    cifar = DATASETS["cifar10dvs"]
-    its = origin.Origin("home", "terms", (published(server, "all.zip", content),), "cifar10dvs")
+    names = {k: [f"{k}/cifar10_{k}_{n}.aedat" for n in (0, 1)] for k in ("a", "b")}
+    archives = [published(server, f"{k}.zip", packed("zip", found)) for k, found in names.items()]
+    its = origin.Origin("home", "terms", tuple(archives), "cifar10dvs")
+    cifar = dataclasses.replace(DATASETS["cifar10dvs"], origin=its)
+    monkeypatch.setitem(DATASETS, "cifar10dvs", cifar)
     monkeypatch.setattr("spikformer.data.cifar10dvs.CLASSES", ("a", "b"))
-    object.__setattr__(cifar, "origin", its)
-    try:
-        assert main(["data", "download", "cifar10dvs", "--root", str(tmp_path)]) == 0
-    finally:
-        object.__setattr__(cifar, "origin", origin_of_cifar10dvs())
+    monkeypatch.setattr("spikformer.data.cifar10dvs.PER_CLASS", 2)
+    command = ["data", "download", "cifar10dvs", "--root", str(tmp_path)]
+
+    second = Server.files.pop("/b.zip")
+    assert main(command) == 2
+    assert "answers 404" in capsys.readouterr().err
+    Server.files["/b.zip"] = second
+    assert main(command) == 0
     assert "4 recordings" in capsys.readouterr().out
-    assert not (tmp_path / "cifar10dvs" / "all.zip").exists()
+    assert Server.asked == [None] * 2  # each was fetched once, though the first attempt ended
+    assert not list((tmp_path / "cifar10dvs").glob("*.zip"))
+    assert main(command) == 0
+    assert "cifar10dvs is there: 4 recordings" in capsys.readouterr().out
+    assert len(Server.asked) == 2
 
 
-def origin_of_cifar10dvs():
-    from spikformer.data.cifar10dvs import ORIGIN
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_in_the_way_is_replaced_and_a_damaged_archive_replaces_nothing(tmp_path, kind):
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "mine").write_text("kept")
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "a").write_text("old") if kind == "file" else (there / "a").symlink_to(away)
+    good = packed("zip", ["a/x"])
+    (tmp_path / "bad.zip").write_bytes(damaged(good))
+    with pytest.raises(DataError, match=r"bad\.zip cannot be unpacked"):
+        unpack(tmp_path / "bad.zip", there)
+    assert (there / "a").exists()
+    assert not (there / "a" / "x").exists()
+    (tmp_path / "good.zip").write_bytes(good)
+    unpack(tmp_path / "good.zip", there)
+    assert (there / "a" / "x").is_file()
+    assert [entry.name for entry in there.iterdir()] == ["a"]
+    assert (away / "mine").read_text() == "kept"
 
-    return ORIGIN
+
+def damaged(archive):
+    """A zip whose first compressed bytes are not what they were."""
+    place = 30 + int.from_bytes(archive[26:28], "little")
+    return (
+        archive[:place] + bytes(b ^ 0xFF for b in archive[place : place + 4]) + archive[place + 4 :]
+    )
 
 
 def test_every_data_set_says_where_it_comes_from_and_under_which_terms():
@@ -197,13 +230,37 @@ def test_every_data_set_says_where_it_comes_from_and_under_which_terms():
         assert source.origin.home.startswith("https://")
         assert source.origin.terms
         for archive in source.origin.archives:
-            assert archive.url.startswith("https://")
+            assert archive.url is None or archive.url.startswith("https://")
             assert len(archive.md5) == 32
 
 
 def test_what_cannot_be_fetched_names_its_page(capsys, tmp_path):
-    assert main(["data", "download", "dvs128gesture", "--root", str(tmp_path)]) == 2
-    assert "cannot be fetched from here: see https://research.ibm.com" in capsys.readouterr().err
+    assert main(["data", "download", "imagenet", "--root", str(tmp_path)]) == 2
+    assert "cannot be fetched from here: see https://image-net.org" in capsys.readouterr().err
+
+
+def test_what_wants_a_browser_is_checked_and_unpacked_when_it_is_there(
+    capsys, tmp_path, monkeypatch
+):
+    command = ["data", "download", "dvs128gesture", "--root", str(tmp_path)]
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert "research.ibm.com" in said.out
+    assert f"DvsGesture.tar.gz wants a browser: put it into '{tmp_path}'" in said.err
+    write_dvs128gesture(tmp_path)
+    with tarfile.open(tmp_path / "DvsGesture.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "DvsGesture", "DvsGesture")
+    shutil.rmtree(tmp_path / "DvsGesture")
+    assert main(command) == 2
+    assert "has MD5" in capsys.readouterr().err
+    gesture = DATASETS["dvs128gesture"]
+    md5 = hashlib.md5((tmp_path / "DvsGesture.tar.gz").read_bytes()).hexdigest()
+    mine = Archive("DvsGesture.tar.gz", None, md5)
+    its = dataclasses.replace(gesture.origin, archives=(mine,))
+    monkeypatch.setitem(DATASETS, "dvs128gesture", dataclasses.replace(gesture, origin=its))
+    assert main(command) == 0
+    assert "4 recordings, 33 + 11 samples" in capsys.readouterr().out
+    assert (tmp_path / "DvsGesture.tar.gz").is_file()  # it is the user's
 
 
 def test_damaged_files_are_named_one_by_one(tmp_path, capsys):

@@ -62,6 +62,11 @@ def test_kept_frames_are_the_same_and_files_are_not_read_again(files, tmp_path, 
     assert torch.equal(Recordings(files, reading(), cache)[ALL], first)
 
 
+def test_frames_are_not_kept_by_a_function_without_a_name():
+    with pytest.raises(ConfigError, match="turn must be a function with a name of its own"):
+        reading(turn=lambda found: found)
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -91,7 +96,7 @@ def test_other_clips_or_a_changed_file_are_read_anew(files, tmp_path):
     assert fresh.sum() == 99
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flip", "header", "text", "sums"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flip", "header", "type", "text", "sums"])
 def test_a_damaged_entry_is_made_again(files, tmp_path, damage):
     cache = tmp_path / "cache"
     whole = Recordings(files, reading(), cache)[ALL]
@@ -99,7 +104,9 @@ def test_a_damaged_entry_is_made_again(files, tmp_path, damage):
         good = entry.read_bytes()
         bad = bytearray(good)
         bad[{"flip": -30, "header": 15, "sums": -1}.get(damage, 0)] ^= 0x55
-        cases = {"cut": good[:-40], "empty": b"", "text": b"not frames"}
+        signed = good.replace(b"|u1", b"|i1")
+        cases = {"cut": good[:-40], "empty": b"", "text": b"not frames", "type": signed}
+        assert signed != good
         entry.write_bytes(cases.get(damage, bytes(bad)))
     found = Recordings(files, reading(), cache)
     assert torch.equal(found[ALL], whole)

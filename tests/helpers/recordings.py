@@ -11,8 +11,6 @@ from spikformer.data.events import Events
 AEDAT2_HEADER = (
     b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n#End of Preferences\r\n"
 )
-PER_CLASS = 30
-"""Recordings that `write_cifar10dvs` writes."""
 USERS = {"train": ["user01_led", "user02_lab", "user03_led"], "test": ["user24_led"]}
 """Trials that `write_dvs128gesture` writes."""
 AEDAT3_HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: Test\r\n#!END-HEADER\r\n"
@@ -72,19 +70,21 @@ def nmnist(found):
     return np.stack([np.asarray(c, "u1") for c in columns], 1).tobytes()
 
 
-def npz(path: Path, found, **others):
-    np.savez(path, **{f: getattr(found, f) for f in "txyp"} | others)
+def npz(path: Path, found, compressed=False, **others):
+    save = np.savez_compressed if compressed else np.savez
+    save(path, **{f: getattr(found, f) for f in "txyp"} | others)
     return path.read_bytes()
 
 
 def write_cifar10dvs(root: Path):
-    """The official layout, with few and small recordings."""
-    few = [aedat2(random_events(60, 128, 9_000, seed)) for seed in range(3)]
+    """The official layout, with the same small recording everywhere."""
+    content = root / "recording"
+    content.write_bytes(aedat2(random_events(60, 128, 9_000)))
     for name in cifar10dvs.CLASSES:
         folder = root / "cifar10dvs" / name
         folder.mkdir(parents=True)
-        for n in range(PER_CLASS):
-            (folder / f"cifar10_{name}_{n}.aedat").write_bytes(few[n % 3])
+        for n in range(cifar10dvs.PER_CLASS):
+            (folder / f"cifar10_{name}_{n}.aedat").hardlink_to(content)
 
 
 def write_dvs128gesture(root: Path):

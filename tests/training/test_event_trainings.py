@@ -93,7 +93,10 @@ WINDOW = 200_000
 
 
 def write_gestures(clips, root):
-    """Real clips in the official layout, as AEDAT 3.1 with labels that cut them into windows."""
+    """Real clips in the official layout, as AEDAT 3.1 with labels that cut them into windows.
+
+    The two halves of a clip pass for two users.
+    """
     folder = root / "DvsGesture"
     folder.mkdir(parents=True)
     for part, windows in {"train": range(5), "test": range(5, 7)}.items():
@@ -102,11 +105,12 @@ def write_gestures(clips, root):
             recorded = read_events(clips / f"{label}.bs2")
             spans = [(WINDOW * k, WINDOW * (k + 1)) for k in windows]
             lines = [f"{label},{start},{end}" for start, end in spans]
-            trials.append(f"user{label:02}_{part}.aedat")
+            trial = f"user{label + spans[0][0] // WINDOW * 10:02}_natural"
+            trials.append(f"{trial}.aedat")
             content = aedat3(packet(recorded.between(spans[0][0], spans[-1][1])))
             (folder / trials[-1]).write_bytes(content)
             labels = "\n".join(["class,startTime_usec,endTime_usec", *lines])
-            (folder / f"user{label:02}_{part}_labels.csv").write_text(labels)
+            (folder / f"{trial}_labels.csv").write_text(labels)
         (folder / f"trials_to_{part}.txt").write_text("\n".join(trials))
 
 
@@ -123,7 +127,7 @@ def test_windows_of_real_gestures_are_learnt_by_heart(data_root, tmp_path):
         "optim.lr": 3e-3,
         "optim.warmup_epochs": 0,
         "optim.cooldown_epochs": 0,
-        "trainer.epochs": 30,
+        "trainer.epochs": 80,
         "trainer.precision": "32",
         "trainer.accelerator": "cpu",
     }

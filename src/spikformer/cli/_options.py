@@ -66,8 +66,14 @@ def _sentence(box: str) -> str:
         del sections[0]
     first, *others = sections
     message = " ".join(first).replace("Unrecognized options", "unknown option")
-    if message.startswith("Missing from"):  # then come its kind and its help
-        return f"{message.split(':', 1)[1].replace('(required)', '').strip()} is missing"
+    if message.startswith("Missing from"):  # then come its name or kind, and its help
+        _, missing = message.replace("(required)", "").split(":", 1)
+        kind, _, help = missing.strip().partition(" ")
+        return (
+            f"{missing.strip()} is missing"
+            if kind.startswith("-")
+            else f"an argument is missing: {help}"
+        )
     if others and others[0][:1] == ["Perhaps"]:
         near = dict.fromkeys(word for word in others[0] if word.startswith("--"))
         return f"{message}; did you mean {' or '.join(near)}?"

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,8 @@ def data_command(root: Path | None = None) -> None:
     Args:
         root: Folder with official files; by default $SPIKFORMER_DATA, else data.
     """
+    if root is not None and not root.is_dir():
+        raise DataError(f"there is no folder {str(root)!r}")
     console.print(found(root))
 
 
@@ -72,24 +75,33 @@ def download_command(
     name: Annotated[str, tyro.conf.Positional],
     root: Path | None = None,
     keep_archives: bool = False,
+    again: bool = False,
 ) -> None:
     """Fetch a data set, see that it is what was published, and unpack it.
 
-    A download that was broken off goes on where it stopped.
+    A download that was broken off goes on where it stopped. What is there already is left alone.
 
     Args:
         name: As `spikformer data` lists it.
         root: Folder to fetch it to; by default $SPIKFORMER_DATA, else data.
-        keep_archives: Keep what was unpacked.
+        keep_archives: Keep what was fetched and unpacked.
+        again: Fetch it also where it is there.
     """
     from spikformer.data import data_root, find_data
     from spikformer.data.origin import fetch, unpack
 
-    origin = find_data(name).origin
+    source = find_data(name)
+    origin = source.origin
     if not origin.archives:
         raise ConfigError(f"{name} cannot be fetched from here: see {origin.home} ({origin.terms})")
+    with suppress(DataError):
+        there = source.check(data_root(root))
+        if not again:
+            console.print(f"{name} is there: {there}")
+            return
+    packed: list[Path] = []
     folder = data_root(root) / origin.folder
-    console.print(f"{name}: {origin.home}, {origin.terms}")
+    console.print(f"{name}: {origin.home}, {origin.terms}", soft_wrap=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,22 +115,26 @@ def download_command(
             def show(there: int, total: int | None, task: TaskID = task) -> None:
                 progress.update(task, completed=there, total=total)
 
-            packed = fetch(archive, folder, show)
-            unpack(packed, folder)
-            if not keep_archives:
-                packed.unlink()
-    console.print(f"{name}: {find_data(name).check(data_root(root))}")
+            packed.append(fetch(archive, folder, show))
+    for archive in track(packed, "unpacking", console=Console(file=sys.stderr), transient=True):
+        unpack(archive, folder)
+    for archive, path in zip(origin.archives, packed, strict=True):
+        if archive.url is not None and not keep_archives:
+            path.unlink()
+    console.print(f"{name}: {source.check(data_root(root))}")
 
 
 def found(root: Path | None) -> Table:
-    """A row for each data set."""
+    """Three lines for each data set: what is found, where it comes from, its terms."""
     from spikformer.data import DATASETS, data_root
 
-    table = plain_table("data set", "found", "from", "terms")
+    table = plain_table("data set", "what is found; where the rest is to be had; its terms")
     for name, source in DATASETS.items():
         try:
             said = source.check(data_root(root))
         except DataError as error:
             said = str(error).split(":")[0]
-        table.add_row(name, said, source.origin.home, source.origin.terms)
+        table.add_row(name, said)
+        for line in (source.origin.home, source.origin.terms):
+            table.add_row("", line, style="dim")
     return table

@@ -93,6 +93,7 @@ def _print(found: "Evaluation") -> None:
     console.print(
         f"{found.data} {found.split}, {found.samples} images: top-1 {found.top1:.2%}{top5}"
     )
+    console.print(f"split {found.split_name}, SHA-256 {found.split_hash}", soft_wrap=True)
     steps = ", ".join(f"{t}: {share:.2%}" for t, share in enumerate(found.by_step, 1))
     console.print(f"top-1 after step {steps}")
     console.print(f"firing rate {found.firing_rate:.4f} spikes per neuron per step")

@@ -17,6 +17,7 @@ from spikformer.data.events import Events, read_events, stream_events
 from spikformer.data.frames import Slicing, to_frames
 from spikformer.data.nmnist import NMNIST
 from spikformer.data.origin import Origin
+from spikformer.data.recordings import Reading
 from spikformer.data.simulated import events_from_images
 from spikformer.errors import DataError, unknown_name
 
@@ -24,6 +25,7 @@ __all__ = [
     "DATASETS",
     "Choices",
     "DataSet",
+    "EventSource",
     "Events",
     "Slicing",
     "Split",
@@ -54,6 +56,15 @@ class Source(Protocol):
 
     def files(self, root: Path, /) -> tuple[Sequence[Path], Callable[[Path], object]]:
         """What `check` does not read, and what reads one of them."""
+        ...
+
+
+@runtime_checkable
+class EventSource(Source, Protocol):
+    """What knows one data set of recordings, or of what passes for them."""
+
+    def reading(self, choices: Choices, /) -> Reading:
+        """How a file of events becomes frames."""
         ...
 
 

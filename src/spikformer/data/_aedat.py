@@ -23,6 +23,8 @@ SPECIAL = 0x8000
 """AEDAT 2.0: marks what is no change of brightness, such as a pulse on the camera's input."""
 WRAP = 1 << 32
 """AEDAT 2.0: microseconds until the clock begins anew."""
+LONGEST_PAUSE = WRAP // 4
+"""Microseconds, 18 minutes: no camera is silent for so long."""
 
 END = b"#!END-HEADER"
 PACKET = struct.Struct("<hhiiiiii")
@@ -37,26 +39,29 @@ def read_aedat2(file: BufferedReader) -> Iterator[Fields]:
     """Pairs of address and time, 32 bits each with the highest byte first."""
     while file.peek(1)[:1] == b"#":  # an address begins with 0
         _line(file)
-    last, wraps = 0, 0
+    last, wraps = None, 0
     for offset, rows in read_records(file, 8):
         address, clock = rows.view(">u4").T
-        wrong = np.flatnonzero(address & NO_DVS128)
+        t = clock.astype(np.int64)
+        # Modulo the clock's range every step is a short one, ahead or a little back.
+        step = np.diff(t, prepend=t[0] if last is None else last)
+        anew = step <= LONGEST_PAUSE - WRAP
+        jumps = (np.abs(step) > LONGEST_PAUSE) & ~anew
+        wrong = np.flatnonzero((address & NO_DVS128 != 0) | jumps)
         good = slice(wrong[0] if len(wrong) else len(rows))
-        t = clock[good].astype(np.int64)
-        if len(t):
-            # The clock only ever jumps far back where it begins anew.
-            anew = np.diff(t, prepend=last) < -(WRAP // 2)
-            last = int(t[-1])
-            t += (wraps + np.cumsum(anew)) * WRAP
-            wraps += int(anew.sum())
+        last = int(t[-1])
+        t = t[good] + (wraps + np.cumsum(anew[good])) * WRAP
+        wraps += int(anew[good].sum())
         pixel = address[good].astype(np.uint16)
         seen = pixel & SPECIAL == 0
         pixel = pixel[seen]
         p = (pixel & 1).astype(np.uint8)
         yield Fields(t[seen], pixel >> 1 & 0x7F, pixel >> 8 & 0x7F, p)
         if len(wrong):
-            place = offset + 8 * int(wrong[0])
-            raise FormatError(place, f"{address[wrong[0]]:#x} is no address of a DVS128")
+            place, first = offset + 8 * int(wrong[0]), address[wrong[0]]
+            if jumps[wrong[0]]:
+                raise FormatError(place + 4, f"time jumps by {int(step[wrong[0]]) / 1e6:.0f} s")
+            raise FormatError(place, f"{first:#x} is no address of a DVS128")
 
 
 def read_aedat3(file: BufferedReader, valid_only: bool = False) -> Iterator[Fields]:
@@ -95,6 +100,7 @@ def _line(file: BufferedReader) -> bytes:
 def _packets(file: BufferedReader) -> Iterator[tuple[ndarray, int]]:
     """Polarity events, and how often their clock had overflown."""
     end = os.fstat(file.fileno()).st_size
+    counted = None
     while head := file.read(PACKET.size):
         begins = file.tell() - len(head)
         if len(head) < PACKET.size:
@@ -104,6 +110,9 @@ def _packets(file: BufferedReader) -> Iterator[tuple[ndarray, int]]:
         if not sound or (kind == POLARITY and (size, place) != (POLARITY_EVENT.itemsize, 4)):
             raise FormatError(begins, "this is not the header of a packet")
         if kind == POLARITY:
+            if counted is not None and overflows - counted not in (0, 1):
+                raise FormatError(begins, f"the clock's overflows go from {counted} to {overflows}")
+            counted = overflows
             for events in _polarity_events(file, number):
                 yield events, overflows
         if begins + PACKET.size + room * size > end:

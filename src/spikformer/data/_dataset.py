@@ -93,7 +93,7 @@ class DataSet:
         std: What the difference is divided by.
         interpolation: How other images are brought to this size.
         split_name: Of the division into the three.
-        split_hash: SHA-256 of their indices.
+        split_hash: SHA-256 of their indices, or of their files.
     """
 
     name: str
@@ -111,6 +111,14 @@ class DataSet:
     def input_size(self) -> tuple[int, int, int]:
         channels, height, width = self.train.images.shape[-3:]
         return channels, height, width
+
+    def describe(self) -> str:
+        """How it is split, in a line, with what proves it."""
+        sizes = f"{len(self.train)} to train on, {len(self.validation)} to choose by"
+        return (
+            f"{self.name}: {sizes}, {len(self.test)} to test on; "
+            f"split {self.split_name}, SHA-256 {self.split_hash}"
+        )
 
     @property
     def has_frames(self) -> bool:

@@ -12,16 +12,15 @@ from spikformer.data._dataset import Choices, DataSet, Split
 from spikformer.data._splits import (
     Indices,
     check_disjoint,
-    fingerprint,
+    fingerprint_of_files,
     stratified,
     whole_groups,
 )
-from spikformer.data.events import Events, read_events
+from spikformer.data.events import Events
 from spikformer.data.frames import POLARITIES, Slicing
 from spikformer.data.origin import Origin
 from spikformer.data.recordings import Reading, Recording, Recordings
 from spikformer.errors import ConfigError
-from spikformer.recipe import CHOICES
 
 CACHE_VARIABLE = "SPIKFORMER_CACHE"
 CACHE = ".spikformer-frames"
@@ -38,6 +37,7 @@ class Found:
         train: Clips to learn from, or to choose by.
         test: The others.
         split: Name of that division.
+        people: Whom each recording shows, where that matters: nobody is in two splits.
     """
 
     recordings: Sequence[Recording]
@@ -45,12 +45,17 @@ class Found:
     train: Indices
     test: Indices
     split: str
+    people: Sequence[str] | None = None
 
-    @property
+    def names(self, root: Path) -> np.ndarray:
+        """What each clip is called: its file, and its number in it."""
+        each = [(r.path.relative_to(root), range(len(r.clips or [None]))) for r in self.recordings]
+        return np.array([f"{path}:{clip}" for path, clips in each for clip in clips])
+
     def sources(self) -> np.ndarray:
-        """The recording of each clip."""
-        clips = [1 if r.clips is None else len(r.clips) for r in self.recordings]
-        return np.repeat([str(r.path) for r in self.recordings], clips)
+        """The recording of each clip, or the person in it."""
+        known = self.people or [str(r.path.resolve()) for r in self.recordings]
+        return np.repeat(known, [len(r.clips or [None]) for r in self.recordings])
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,10 @@ class Recorded:
             DataError: when files are missing, or a recording is in two splits.
             ConfigError: when a choice cannot be met.
         """
-        choices.only(self.name, *CHOICES)
         found = self.find(root, choices)
         chosen, train = _validation(found, choices)
         parts = {"train": train, "validation": chosen, "test": found.test}
-        sources = found.sources
+        sources, names = found.sources(), found.names(root)
         check_disjoint({name: sources[indices].tolist() for name, indices in parts.items()})
         cache = Path(os.environ.get(CACHE_VARIABLE) or root / CACHE)
         images = Recordings(found.recordings, self.reading(choices), cache)
@@ -103,7 +107,7 @@ class Recorded:
             std=(1.0,) * POLARITIES,
             interpolation="nearest",
             split_name=name,
-            split_hash=fingerprint(parts),
+            split_hash=fingerprint_of_files({n: names[part].tolist() for n, part in parts.items()}),
         )
 
     def reading(self, choices: Choices) -> Reading:
@@ -121,17 +125,19 @@ class Recorded:
         return f"{len(found.recordings)} recordings, {len(found.train)} + {len(found.test)} samples"
 
     def files(self, root: Path) -> tuple[Sequence[Path], Callable[[Path], object]]:
-        """All recordings, and what reads one."""
-        return [r.path for r in self.find(root, Choices()).recordings], read_events
+        """All recordings, and what makes frames of one."""
+        reading = self.reading(Choices())
+        recordings = self.find(root, Choices()).recordings
+        return [r.path for r in recordings], lambda path: reading(Recording(path))
 
 
 def _validation(found: Found, choices: Choices) -> tuple[Indices, Indices]:
-    """What is cut from the training clips, and the others: never two clips of one recording."""
+    """What is cut from the training clips, and the others: never two clips of one source."""
     size = choices.validation or 0
     if size > len(found.train):
         raise ConfigError(f"validation must be at most {len(found.train)}, got {size}")
     if any(r.clips is not None for r in found.recordings):
-        cut = whole_groups(found.sources[found.train].tolist(), size, choices.split_seed)
+        cut = whole_groups(found.sources()[found.train].tolist(), size, choices.split_seed)
     else:
         chosen, rest = stratified(found.labels[found.train], (size,), choices.split_seed)
         cut = chosen, rest

@@ -90,3 +90,11 @@ def fingerprint(parts: Mapping[str, Indices]) -> str:
         digest.update(name.encode())
         digest.update(np.sort(indices).astype("<i8").tobytes())
     return digest.hexdigest()
+
+
+def fingerprint_of_files(parts: Mapping[str, Sequence[str]]) -> str:
+    """The same over what the samples are called, for data sets that are folders of files."""
+    digest = hashlib.sha256()
+    for name, samples in sorted(parts.items()):
+        digest.update("\n".join([name, *sorted(samples), ""]).encode())
+    return digest.hexdigest()

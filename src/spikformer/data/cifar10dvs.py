@@ -4,8 +4,8 @@ Li, Liu, Ji, Li and Shi, "CIFAR10-DVS: an event-stream dataset for object classi
 Neuroscience 2017.
 """
 
-import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ FILES = {
 }
 """Of each class: the number of its archive on figshare, and its MD5."""
 CLASSES = tuple(FILES)
+PER_CLASS = 1000
 SIDE = 128
 ORIGIN = Origin(
     home="https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671",
@@ -53,10 +54,10 @@ def published(events: Events) -> Events:
     """The orientation and polarity of the authors' data path.
 
     x' = 127 - y, y' = 127 - x, p' = 1 - p: `CIFAR10DVS.load_origin_data` of SpikingJelly, the same in
-    the releases of 2022 that the authors name as in 2.0.
+    0.0.0.0.12, which the authors name, as in 2.0. `read_events` gives them as they were recorded.
     """
     last = SIDE - 1
-    return dataclasses.replace(events, x=last - events.y, y=last - events.x, p=1 - events.p)
+    return replace(events, x=last - events.y, y=last - events.x, p=1 - events.p)
 
 
 def find(root: Path, choices: Choices) -> Found:
@@ -66,6 +67,9 @@ def find(root: Path, choices: Choices) -> Found:
         DataError: when one is missing or incomplete.
         ConfigError: for a split that has no name.
     """
+    seeded = re.fullmatch(rf"{RANDOM}-seed(\d+)", choices.split or "")
+    if seeded is not None:
+        choices = replace(choices, split=RANDOM, split_seed=int(seeded[1]))
     split = choices.named(FRONT, RANDOM)
     folder = root / FOLDER
     missing = [name for name in CLASSES if not (folder / name).is_dir()]
@@ -75,6 +79,13 @@ def find(root: Path, choices: Choices) -> Found:
             f"{FOLDER}` fetches all classes, or say where they are"
         )
     paths = [sorted((folder / name).glob("*.aedat")) for name in CLASSES]
+    for name, found in zip(CLASSES, paths, strict=True):
+        lacking = set(range(PER_CLASS)) - {number_of(path) for path in found}
+        if lacking or len(found) > PER_CLASS:
+            raise DataError(
+                f"{folder / name} has {len(found)} recordings and not those numbered 0 to "
+                f"{PER_CLASS - 1}" + (f": {min(lacking)} is missing" if lacking else "")
+            )
     labels = np.repeat(np.arange(len(CLASSES)), [len(p) for p in paths])
     recordings = [Recording(path) for each in paths for path in each]
     if split == FRONT:

@@ -7,7 +7,8 @@ import torch
 
 from spikformer.data import digits
 from spikformer.data._dataset import Choices, DataSet, Split
-from spikformer.data.frames import POLARITIES, Slicing, to_frames
+from spikformer.data.frames import Slicing, to_frames
+from spikformer.data.recordings import Reading
 from spikformer.data.simulated import events_from_images
 
 origin, files = digits.origin, digits.files
@@ -48,11 +49,16 @@ def check(root: Path) -> str:
     return f"{digits.check(root)}, filmed when they are loaded"
 
 
+def reading(choices: Choices) -> Reading:
+    """How a file of events becomes frames like these."""
+    slicing = Slicing(by=choices.frames_by, number=choices.frames or FRAMES)
+    return Reading(slicing, (digits.SIDE, digits.SIDE))
+
+
 def _filmed(split: Split, choices: Choices) -> Split:
     images = split.images[torch.arange(len(split))][:, 0].numpy() / 255
-    number, size = choices.frames or FRAMES, images.shape[1:]
-    slicing = Slicing(by=choices.frames_by, number=number)
-    frames = np.zeros((len(split), number, POLARITIES, *size), np.float32)
+    read = reading(choices)
+    frames = np.zeros((len(split), *read.shape), np.float32)
     for place, events in zip(frames, events_from_images(images), strict=True):
-        place[:] = to_frames(events, slicing, size)
+        place[:] = to_frames(events, read.slicing, read.size)
     return Split(torch.from_numpy(frames), split.labels)

@@ -8,9 +8,10 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt16
@@ -19,10 +20,10 @@ from numpy import ndarray
 from spikformer._files import must_exist
 from spikformer.data._aedat import read_aedat2, read_aedat3
 from spikformer.data._event_files import Fields, FormatError, read_nmnist, read_npz
-from spikformer.errors import DataError, unknown_name
+from spikformer.errors import ConfigError, DataError, unknown_name
 
 OnError = Literal["raise", "truncate"]
-Reader = Callable[..., Iterator[Fields]]
+Reader = Callable[[BufferedReader], Iterator[Fields]]
 READERS: Mapping[str, Reader] = {
     "aedat2": read_aedat2,
     "aedat3": read_aedat3,
@@ -84,7 +85,7 @@ def read_events(
     format: str | None = None,
     *,
     on_error: OnError = "raise",
-    **options: bool,
+    valid_only: bool = False,
 ) -> Events:
     """All events of a file, as it says them: coordinates are neither turned nor flipped.
 
@@ -93,15 +94,15 @@ def read_events(
         format: `aedat2`, `aedat3`, `nmnist` or `npz`. None tells it by how the file begins, and
             by its name where that says nothing.
         on_error: `raise`, or `truncate`: warn, and return the events before what is damaged.
-        options: Of one format. `aedat3` has `valid_only`: leave out events that are marked
-            invalid (off: the published data sets mark none that count, and some mark all).
+        valid_only: Leave out events that are marked invalid, which only `aedat3` knows (off: the
+            published data sets mark none that count, and some mark all).
 
     Raises:
         EventFileError: for what is truncated or damaged, with the byte where it begins.
         DataError: when there is no such file, or its format is not known.
-        ConfigError: for a format that does not exist.
+        ConfigError: for a format that does not exist, or an option that it has not.
     """
-    pieces = list(stream_events(path, format, on_error=on_error, **options))
+    pieces = list(stream_events(path, format, on_error=on_error, valid_only=valid_only))
     fields = ("t", "x", "y", "p")
     return Events(*(np.concatenate([getattr(piece, f) for piece in pieces]) for f in fields))
 
@@ -111,7 +112,7 @@ def stream_events(
     format: str | None = None,
     *,
     on_error: OnError = "raise",
-    **options: bool,
+    valid_only: bool = False,
 ) -> Iterator[Events]:
     """The events of a file of any size, about a million at a time; see `read_events`.
 
@@ -119,13 +120,18 @@ def stream_events(
     """
     path = Path(path)
     must_exist(path)
+    if on_error not in get_args(OnError):
+        raise unknown_name("on_error", on_error, get_args(OnError))
     with path.open("rb") as file:
-        reader = READERS[format or _format(file, path)] if format in (None, *READERS) else None
-        if reader is None:
-            raise unknown_name("event format", str(format), READERS)
+        format = format or _format(file, path)
+        if format not in READERS:
+            raise unknown_name("event format", format, READERS)
+        if valid_only and format != "aedat3":
+            raise ConfigError(f"{format} marks no events as invalid: valid_only is of aedat3")
+        reader = partial(read_aedat3, valid_only=True) if valid_only else READERS[format]
         yield Events(*(np.empty(0, dtype) for dtype in ("i8", "u2", "u2", "u1")))
         try:
-            for t, x, y, p in reader(file, **options):
+            for t, x, y, p in reader(file):
                 yield Events(t, x, y, p)
         except FormatError as error:
             damaged = EventFileError(path, error.offset, error.reason)

@@ -11,6 +11,8 @@ from spikformer.data.events import Events
 from spikformer.errors import ConfigError, DataError
 
 POLARITIES = 2
+LARGEST = 1 << 33
+"""Bytes of the frames of a recording."""
 PIECE = 1 << 17
 """Events that are counted at a time: so many places stay in a core's cache."""
 
@@ -21,7 +23,8 @@ class Slicing:
 
     With a `number` M, by count, each frame has N // M events, and by time it lasts (t_last - t_0) // M;
     the last frame also has what is left over. This is how the authors' data path cuts (`split_by` of
-    SpikingJelly's `integrate_events_by_fixed_frames_number`). With `every`, the last frame may have
+    SpikingJelly's `integrate_events_by_fixed_frames_number`). With `every`, frames follow each other
+    without gaps from the first event on (SpikingJelly begins each at an event); the last one may have
     fewer events, or be shorter.
 
     Args:
@@ -48,6 +51,19 @@ class Slicing:
         if given is None or given < 1:
             raise ConfigError(f"number and every must be at least 1, got {given}")
 
+    def check_room(self, t: Int64[ndarray, " N"], pixels: int) -> None:
+        """See that frames of so many counts fit into memory.
+
+        Raises:
+            DataError: when they would fill more than `LARGEST`: an event at a wild time can ask so.
+        """
+        number = self.number
+        if number is None:
+            span = len(t) if self.by == "count" else int(np.ptp(t)) if len(t) else 0
+            number = span // (self.every or 1) + 1
+        if 4 * pixels * number > LARGEST:
+            raise DataError(f"{number} frames would fill {4 * pixels * number / 2**30:.0f} GiB")
+
     def bounds(self, t: Int64[ndarray, " N"]) -> Int64[ndarray, " bounds"]:
         """Where frames begin among events in order of time, and where the last one ends."""
         place = np.arange(len(t)) if self.by == "count" else t
@@ -70,7 +86,7 @@ def to_frames(events: Events, slicing: Slicing, size: tuple[int, int]) -> Int32[
         size: Height and width of the sensor.
 
     Raises:
-        DataError: when an event lies outside the sensor.
+        DataError: when an event lies outside the sensor, or frames would fill more than 8 GiB.
     """
     height, width = size
     if events.x.max(initial=0) >= width or events.y.max(initial=0) >= height:
@@ -80,8 +96,9 @@ def to_frames(events: Events, slicing: Slicing, size: tuple[int, int]) -> Int32[
         )
     if slicing.by == "time" and (np.diff(events.t) < 0).any():
         events = events[np.argsort(events.t, kind="stable")]
-    bounds = slicing.bounds(events.t)
     pixels = POLARITIES * height * width
+    slicing.check_room(events.t, pixels)
+    bounds = slicing.bounds(events.t)
     frames = np.zeros((len(bounds) - 1, pixels), np.int32)
     for frame, (begin, end) in zip(frames, pairwise(bounds.tolist()), strict=True):
         for start in range(begin, end, PIECE):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from spikformer.data._dataset import Choices, DataSet, Split
-from spikformer.data._splits import Indices, check_disjoint, fingerprint, stratified
+from spikformer.data._splits import Indices, check_disjoint, fingerprint_of_files, stratified
 from spikformer.data.origin import Origin
 from spikformer.errors import DataError
 
@@ -55,12 +55,20 @@ class Pictures:
         return type(self)([self.paths[i] for i in indices], self.side, self.squash)
 
     def __getitem__(self, chosen: Tensor) -> UInt8[Tensor, "*B 3 side side"]:
-        fit = squashed if self.squash else centred
-        pictures = [fit(read(self.paths[i]), self.side) for i in chosen.reshape(-1).tolist()]
-        stacked = (
-            torch.stack([F.pil_to_tensor(p) for p in pictures]) if pictures else torch.empty(0)
-        )
+        look = to_train_on if self.squash else to_evaluate
+        pictures = [look(self.paths[i], self.side) for i in chosen.reshape(-1).tolist()]
+        stacked = torch.stack(pictures) if pictures else torch.empty(0)
         return stacked.reshape(*chosen.shape, 3, self.side, self.side)
+
+
+def to_train_on(path: Path, side: int) -> UInt8[Tensor, "3 side side"]:
+    """A file as training sees it, see `squashed`."""
+    return F.pil_to_tensor(squashed(read(path), side))
+
+
+def to_evaluate(path: Path, side: int) -> UInt8[Tensor, "3 side side"]:
+    """A file as evaluation sees it, see `centred`."""
+    return F.pil_to_tensor(centred(read(path), side))
 
 
 def read(path: Path) -> Image.Image:
@@ -91,17 +99,16 @@ def squashed(picture: Image.Image, side: int) -> Image.Image:
     elif width > high * height:
         wide = round(height * high)
     left, top = (width - wide) // 2, (height - tall) // 2
-    box = (left, top, left + wide, top + tall)
-    return picture.resize((side, side), Image.Resampling.BICUBIC, box=box)
+    cut = picture.crop((left, top, left + wide, top + tall))
+    return cut.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def centred(picture: Image.Image, side: int) -> Image.Image:
     """The square in the middle, after the shorter side was brought to `side`."""
     width, height = picture.size
-    scale = side / min(width, height)
-    size = max(side, int(width * scale)), max(side, int(height * scale))
-    picture = picture.resize(size, Image.Resampling.BICUBIC)
-    left, top = (round((length - side) / 2) for length in size)
+    wide, tall = (max(side, int(side * length / min(width, height))) for length in (width, height))
+    picture = picture.resize((wide, tall), Image.Resampling.BICUBIC)
+    left, top = round((wide - side) / 2), round((tall - side) / 2)
     return picture.crop((left, top, left + side, top + side))
 
 
@@ -127,15 +134,13 @@ def load(root: Path, choices: Choices) -> DataSet:
         )
     side, size = choices.side or SIDE, choices.validation or 0
     chosen, rest = stratified(labels, (size,), choices.split_seed)
-    parts = {"train": rest, "validation": chosen, "test": np.arange(len(test_labels))}
-    names = np.array([str(path) for path in train_paths])
-    check_disjoint(
-        {
-            "train": names[rest].tolist(),
-            "validation": names[chosen].tolist(),
-            "test": [str(path) for path in test_paths],
-        }
-    )
+    files = {
+        "train": [train_paths[i] for i in rest],
+        "validation": [train_paths[i] for i in chosen],
+        "test": test_paths,
+    }
+    check_disjoint({part: [str(path) for path in paths] for part, paths in files.items()})
+    named = {part: [f"{p.parent.name}/{p.name}" for p in paths] for part, paths in files.items()}
     whole = torch.from_numpy(labels)
     return DataSet(
         name=FOLDER,
@@ -147,7 +152,7 @@ def load(root: Path, choices: Choices) -> DataSet:
         std=(0.229, 0.224, 0.225),
         interpolation="bicubic",
         split_name=f"validation{size}-seed{choices.split_seed}" if size else "official",
-        split_hash=fingerprint(parts),
+        split_hash=fingerprint_of_files(named),
     )
 
 
@@ -182,7 +187,7 @@ def _found(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
     """Files in the order of their names, their labels, and the classes."""
     classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
     each = [
-        sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        sorted(p for p in (folder / name).resolve().rglob("*") if p.suffix.lower() in SUFFIXES)
         for name in classes
     ]
     empty = [name for name, paths in zip(classes, each, strict=True) if not paths]

@@ -2,12 +2,12 @@
 
 import hashlib
 import http.client
-import shutil
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,16 @@ from spikformer.errors import DataError
 CHUNK = 1 << 20
 TIMEOUT = 60
 """Seconds without a byte after which a server counts as gone."""
+UNPACKING_FAILS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What damaged archives raise."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +35,12 @@ class Archive:
 
     Args:
         name: Of the file.
-        url: Where it lies.
+        url: Where it lies. None: where only a browser gets at it.
         md5: Of its content.
     """
 
     name: str
-    url: str
+    url: str | None
     md5: str
 
 
@@ -70,6 +80,8 @@ def fetch(archive: Archive, folder: Path, progress: Progress) -> Path:
                 f"{target} has MD5 {found}, not {archive.md5}: remove it, to fetch it anew"
             )
         return target
+    if archive.url is None:
+        raise DataError(f"{archive.name} wants a browser: put it into {str(folder)!r}")
     folder.mkdir(parents=True, exist_ok=True)
     _download(archive.url, part, progress)
     if (found := md5_of(part)) != archive.md5:
@@ -82,12 +94,15 @@ def fetch(archive: Archive, folder: Path, progress: Progress) -> Path:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a `.zip` or `.tar.gz`: its entries appear in the folder when all are there.
 
+    What had their names before is removed.
+
     Raises:
         DataError: when it cannot be unpacked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as name:
-        inside = Path(name)
+        inside, before = Path(name) / "new", Path(name) / "old"
+        before.mkdir()
         try:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as packed:
@@ -95,13 +110,13 @@ def unpack(archive: Path, folder: Path) -> None:
             else:
                 with tarfile.open(archive) as packed:
                     packed.extractall(inside, filter="data")
-        except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+            for entry in inside.iterdir():
+                there = folder / entry.name
+                if there.exists() or there.is_symlink():
+                    there.rename(before / entry.name)
+                entry.rename(there)
+        except UNPACKING_FAILS as error:
             raise DataError(f"{archive} cannot be unpacked: {error}") from error
-        for entry in inside.iterdir():
-            there = folder / entry.name
-            if there.is_dir():
-                shutil.rmtree(there)
-            entry.replace(there)
 
 
 def md5_of(path: Path) -> str:

@@ -46,7 +46,7 @@ class Reading:
         turn: What is done to the events of a file; its name is part of the cache's key.
 
     Raises:
-        ConfigError: when clips would differ in length.
+        ConfigError: when clips would differ in length, or `turn` has no name.
     """
 
     slicing: Slicing
@@ -56,6 +56,10 @@ class Reading:
     def __post_init__(self) -> None:
         if self.slicing.number is None:
             raise ConfigError("batches want the same number of frames of every recording")
+        if self.turn is not None and "<" in getattr(self.turn, "__qualname__", "<"):
+            raise ConfigError(
+                "turn must be a function with a name of its own: frames are kept by it"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -64,7 +68,7 @@ class Reading:
 
     @property
     def key(self) -> dict[str, object]:
-        turned = None if self.turn is None else self.turn.__name__
+        turned = None if self.turn is None else f"{self.turn.__module__}.{self.turn.__qualname__}"
         return {
             "version": VERSION,
             "slicing": asdict(self.slicing),
@@ -134,16 +138,17 @@ class Recordings:
     def _frames(self, recording: Recording, clip: int) -> ndarray:
         if self.cache is None:
             return self.read(recording)[clip]
-        kept = self.cache.get(recording, clip)
+        path = self.cache.path(recording)  # before it is read: later it may be another file
+        kept = self.cache.get(path, clip)
         if kept is None:
             frames = self.read(recording)
-            self.cache.put(recording, frames)
+            self.cache.put(path, frames)
             kept = frames[clip]
         return kept
 
 
 class _FrameCache:
-    """A file for each recording: its frames as `.npy`, then a CRC-32 of every clip."""
+    """A file for each recording: its frames as `.npy`, then a CRC-32 of every clip and its type."""
 
     def __init__(self, root: Path, read: Reading) -> None:
         key = json.dumps(read.key)
@@ -151,22 +156,21 @@ class _FrameCache:
         self.key = key
         self.shape = read.shape
 
-    def get(self, recording: Recording, clip: int) -> ndarray | None:
+    def get(self, path: Path, clip: int) -> ndarray | None:
         """A clip's frames, or None where they are not kept whole."""
         try:
-            kept = np.lib.format.open_memmap(self._path(recording), mode="r")
-            with self._path(recording).open("rb") as file:
+            kept = np.lib.format.open_memmap(path, mode="r")
+            with path.open("rb") as file:
                 file.seek(-4 * len(kept), 2)
                 sums = np.frombuffer(file.read(), "<u4")
             frames = np.array(kept[clip])
         except (OSError, ValueError, IndexError, EOFError):
             return None
-        whole = frames.shape == self.shape and zlib.crc32(frames.data) == sums[clip]
+        whole = frames.shape == self.shape and _checksum(frames) == sums[clip]
         return frames if whole else None
 
-    def put(self, recording: Recording, frames: ndarray) -> None:
-        path = self._path(recording)
-        sums = np.array([zlib.crc32(clip.data) for clip in np.ascontiguousarray(frames)], "<u4")
+    def put(self, path: Path, frames: ndarray) -> None:
+        sums = np.array([_checksum(clip) for clip in np.ascontiguousarray(frames)], "<u4")
         try:
             with replacing(path, flush=False) as partial, partial.open("wb") as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(frames))
@@ -174,9 +178,14 @@ class _FrameCache:
         except OSError as error:
             warnings.warn(f"frames are not kept: {error}", stacklevel=2)
 
-    def _path(self, recording: Recording) -> Path:
+    def path(self, recording: Recording) -> Path:
         """Where a recording's frames lie; other ones, as soon as the file changes."""
         state = recording.path.stat()
-        named = (str(recording.path.resolve()), state.st_size, state.st_mtime_ns, recording.clips)
+        changed = state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+        named = (str(recording.path.resolve()), *changed, recording.clips)
         digest = hashlib.sha256(repr(named).encode()).hexdigest()
         return self.folder / digest[:2] / f"{recording.path.stem}-{digest[2:18]}.npy"
+
+
+def _checksum(clip: ndarray) -> int:
+    return zlib.crc32(clip.data, zlib.crc32(f"{clip.dtype.str}{clip.shape}".encode()))

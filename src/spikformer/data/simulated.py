@@ -28,6 +28,8 @@ def events_from_images(
 ) -> list[Events]:
     """What a camera of H x W pixels sees of each image; deterministic, without noise.
 
+    All images are filmed at once: about a gigabyte for two hundred of 32 x 32 that are full of edges.
+
     Args:
         images: Intensities, 0 to 1.
         threshold: Change of log intensity that makes an event.
@@ -39,12 +41,17 @@ def events_from_images(
             straight lines.
 
     Raises:
-        ConfigError: for a number that is not positive, or intensities outside of 0 to 1.
+        ConfigError: for a number that is not positive, loops or steps that are not whole, intensities
+            outside of 0 to 1, or images of another shape.
     """
+    if images.ndim != 3:
+        raise ConfigError(f"images must be [n, H, W], got {[*images.shape]}")
     numbers = {"threshold": threshold, "radius": radius, "loops": loops, "duration": duration}
     for name, value in {**numbers, "steps": steps}.items():
         if not value > 0:
             raise ConfigError(f"{name} must be positive, got {value}")
+    if loops != int(loops) or steps != int(steps):
+        raise ConfigError(f"loops and steps must be whole, got {loops} and {steps}")
     if images.size and not (images.min() >= 0 and images.max() <= 1):
         raise ConfigError("intensities must be from 0 to 1")
     angles = np.linspace(0, 2 * np.pi * loops, steps * loops + 1)

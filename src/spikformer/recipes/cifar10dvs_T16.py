@@ -8,7 +8,8 @@ Result    none yet; the paper reports 80.9 %, as the best epoch on test
 Sources: `cifar10dvs/train.py` and `autoaugment.py` of ZK-Zhou/spikformer, at 6212689. lr 1e-3 (the
 paper's 0.1 is a slip, says its author in issue 10), warm-up, 96 + 10 epochs, weight decay, batch 16,
 smoothing, flip, one of six operations, mixup 0.5 on half of the batches until epoch 75, seed,
-deterministic, `front90`, frames of equal count, mixed precision (there fp16): all by the code. The
+deterministic, `front90`, frames of equal count, mixed precision (there fp16, and fp32 to evaluate;
+here every epoch is tested in bf16, `spikformer evaluate` uses fp32): all by the code. The
 scale is 0.25 as in the code; the paper says learnable. The last epoch reported with the authors' best
 epoch on test beside it, workers: ours. Unverified: all of it, for want of the recordings.
 """
@@ -24,7 +25,7 @@ def frames(number: int) -> Recipe:
     """The recipe for a number of frames T."""
     return Recipe(
         name=f"cifar10dvs_T{number}",
-        model=Model(name="spikformer_2_256_dvs", steps=number),
+        model=Model(name="spikformer_2_256_dvs"),
         data=Data(
             name="cifar10dvs",
             split="front90",

@@ -2,11 +2,11 @@
 
 Command   spikformer train digits_dvs
 Hardware  two CPU cores
-Time
-Result
+Time      1.6 minutes, both cores of an AMD EPYC
+Result    97.90 % +- 0.47 on test, seeds 0-2 (benchmarks/results/ledger.csv)
 
 Every value is our choice: the paper has no such data set. Horizontal flips and the authors' six
-operations would turn some digits into others, or nearly; frames are left as they are.
+operations would turn some digits into others, or nearly; frames are left as they are. The last epoch is reported.
 """
 
 from spikformer.recipe import Data, Model, Optim, Recipe, Trainer

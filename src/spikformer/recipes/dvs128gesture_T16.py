@@ -23,7 +23,7 @@ def frames(number: int) -> Recipe:
     """The recipe for a number of frames T."""
     return Recipe(
         name=f"dvs128gesture_T{number}",
-        model=Model(name="spikformer_2_256_gesture", steps=number),
+        model=Model(name="spikformer_2_256_gesture"),
         data=Data(name="dvs128gesture", frames=number, batch_size=16, validation=0, workers=8),
         optim=Optim(
             lr=1e-3,

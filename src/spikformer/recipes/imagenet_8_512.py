@@ -7,10 +7,10 @@ Result    none yet; the paper reports 73.38 %, as the best epoch on its validati
 
 Sources: `imagenet/imagenet.yml` and `train.py` of ZK-Zhou/spikformer, at 6212689. lr, warm-up from
 1e-6, 300 + 10 epochs, weight decay, smoothing, mixup 0.8 and cutmix 1.0 by turns in all epochs,
-erasing, flip, `rand-m9-mstd0.5-inc1`, pictures squashed as a whole: the yml. 24 pictures on each of 8
+erasing, flip, `rand-m9-mstd0.5-inc1`, bicubic, 8 workers, pictures squashed as a whole: the yml. 24 pictures on each of 8
 devices: its README. Drop-path is handed to the model there and never used: 0. Mixed precision:
-`train.py`, there fp16. Interpolation, the last epoch reported with the authors' best epoch on test
-beside it, compiled steps, workers: ours. Unverified: all of it, for want of the machines.
+`train.py`, there fp16. The last epoch reported with the authors' best epoch on test beside it, and
+compiled steps: ours. Unverified: all of it, for want of the machines.
 """
 
 from spikformer.recipe import Augment, Data, Model, Optim, Recipe, Trainer

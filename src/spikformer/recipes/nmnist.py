@@ -2,8 +2,8 @@
 
 Command   spikformer train nmnist --data.root DATA
 Hardware  two CPU cores
-Time
-Result
+Time      4 to 6 minutes, both cores of an AMD EPYC, on the excerpt of 1,000 recordings
+Result    93 % on its 100 test recordings, median of seeds 0-2 (benchmarks/results/ledger.csv)
 
 Every value is our choice: the paper has no such data set. A thousand recordings are few, so they are
 turned, resized and shifted a little; the last epoch is reported.

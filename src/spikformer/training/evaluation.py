@@ -33,7 +33,8 @@ class Evaluation:
         weights: File that was evaluated.
         data: Name of the data set.
         split: `train`, `validation` or `test`.
-        split_hash: SHA-256 of the indices of all three.
+        split_name: Of the division into these three.
+        split_hash: SHA-256 of the division.
         samples: Number of images.
         top1: Share whose best class is right.
         top5: Share whose five best classes hold the right one; None below six classes.
@@ -51,6 +52,7 @@ class Evaluation:
     weights: str
     data: str
     split: str
+    split_name: str
     split_hash: str
     samples: int
     top1: float
@@ -159,9 +161,7 @@ def find_subject(
     name = data or card.facts.get("data")
     if name is None:
         raise ConfigError(f"{weights} does not say what it was trained on: name a data set")
-    known = card.facts if name == card.facts.get("data") else {}
-    chosen = {k: v for k, v in known.items() if k in CHOICES}
-    found = load_data(name, root, **chosen)
+    found = load_data(name, root, **(choices_of(card) if name == card.facts.get("data") else {}))
     if not card.classes and card.arguments.get("num_classes") == len(found.classes):
         card = replace(card, classes=found.classes, mean=found.mean, std=found.std)
     if (card.input_size[0], card.classes) != (found.input_size[0], found.classes):
@@ -178,6 +178,12 @@ def find_subject(
     if not len(found.split(split)):
         raise ConfigError(f"split {split} of {name} is empty: nothing was kept to validate on")
     return Subject(weights, card, found)
+
+
+def choices_of(card: Card) -> dict[str, Any]:
+    """What was chosen of the data that weights were trained on."""
+    known = card.facts.get("choices", card.facts)  # weights of 0.1.0 have them among the others
+    return {name: value for name, value in known.items() if name in CHOICES}
 
 
 def _some(classes: tuple[str, ...]) -> str:
@@ -222,6 +228,7 @@ def _judge(
         weights=str(subject.weights),
         data=data.name,
         split=split,
+        split_name=subject.data.split_name,
         split_hash=data.split_hash,
         samples=len(labels),
         top1=_share(right[-1]),

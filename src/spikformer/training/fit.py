@@ -92,6 +92,13 @@ def _check_resumable(run: Run, recipe: Recipe) -> None:
 def _build(recipe: Recipe, data: DataSet, resume: bool) -> Spikformer:
     channels, *_ = data.input_size
     arguments = {"num_classes": len(data.classes), "in_chans": channels, **recipe.model.arguments()}
+    if data.has_frames:
+        frames = data.train.images.shape[1]
+        if arguments.setdefault("steps", frames) != frames:
+            raise ConfigError(
+                f"model.steps is {recipe.model.steps}, and recordings are cut into {frames} frames: "
+                f"leave it, and choose data.frames"
+            )
     model = create_model(recipe.model.name, **arguments)
     assert isinstance(model, Spikformer)
     if recipe.model.weights is not None and not resume:
@@ -129,6 +136,8 @@ def _fit(
     record = recorder(run, recipe, data, resume)
     with quiet_lightning(), own_interrupts(), own_determinism():
         trainer = _trainer(recipe, run, callbacks, console)
+        if console is not None and is_first():
+            console.print(data.describe(), soft_wrap=True, highlight=False)
         module = Classifier(model, recipe, tuple(evaluation))
         if recipe.trainer.precision == "64":
             module.double()  # Lightning does, but after it has loaded a checkpoint

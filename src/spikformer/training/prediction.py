@@ -9,15 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikformer.data import DATASETS, Choices
-from spikformer.data._recorded import Recorded
+from spikformer.data import DATASETS, Choices, EventSource, imagenet
 from spikformer.data.images import read_image
 from spikformer.data.pixels import Pixels
 from spikformer.data.recordings import Recording
 from spikformer.models import Card, load_model, read_card
-from spikformer.recipe import CHOICES
 from spikformer.training.environment import find_device
-from spikformer.training.evaluation import find_weights
+from spikformer.training.evaluation import choices_of, find_weights
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,11 @@ def predict(
 
 
 def _read(path: Path, card: Card) -> Tensor:
-    """An image [C, H, W], or frames [T, 2, H, W], as the network was trained on."""
+    """An image [C, H, W], or frames [T, 2, H, W], as the network was evaluated on."""
     source = DATASETS.get(card.facts.get("data", ""))
-    if not isinstance(source, Recorded):
-        return read_image(path, card.input_size, card.interpolation)
-    choices = Choices(**{k: v for k, v in card.facts.items() if k in CHOICES})
-    return torch.from_numpy(source.reading(choices)(Recording(path))[0]).float()
+    if isinstance(source, EventSource):
+        reading = source.reading(Choices(**choices_of(card)))
+        return torch.from_numpy(reading(Recording(path))[0]).float()
+    if source is imagenet:
+        return imagenet.to_evaluate(path, card.input_size[-1])
+    return read_image(path, card.input_size, card.interpolation)

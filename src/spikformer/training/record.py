@@ -32,8 +32,7 @@ def card_of(recipe: Recipe, data: DataSet, model: Spikformer, **facts: Any) -> C
         facts={
             "recipe": recipe.name,
             "data": data.name,
-            **recipe.data.choices(),
-            "validation": len(data.validation),
+            "choices": recipe.data.choices() | {"validation": len(data.validation)},
             "split_hash": data.split_hash,
             "seed": recipe.trainer.seed,
             "protocol": protocol_of(data),
