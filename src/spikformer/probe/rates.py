@@ -55,7 +55,7 @@ class FiringRates:
 def firing_rates(model: nn.Module) -> Iterator[FiringRates]:
     """Watch every neuron of a model while the block runs; read the rates after it."""
     rates = FiringRates()
-    with _watch(model, rates.add):
+    with watching(model, lambda layer, _neuron, _current, spikes: rates.add(layer, spikes)):
         yield rates
 
 
@@ -104,19 +104,23 @@ class RateMeter(nn.Module):
 def spikes_per_step(model: nn.Module, images: Float[Tensor, "B *T C H W"]) -> Int64[Tensor, "T B"]:
     """Spikes of the whole network for each step and sample."""
     totals: list[Tensor] = []
-    with _watch(
-        model, lambda _, spikes: totals.append(spikes.detach().flatten(2).sum(2, dtype=torch.int64))
-    ):
+
+    def see(_layer: str, _neuron: nn.Module, _current: Tensor, spikes: Tensor) -> None:
+        totals.append(spikes.detach().flatten(2).sum(2, dtype=torch.int64))
+
+    with watching(model, see):
         model(images)
     return torch.stack(totals).sum(0)
 
 
 @contextmanager
-def _watch(model: nn.Module, see: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Call `see(layer, spikes)` after every neuron."""
+def watching(
+    model: nn.Module, see: Callable[[str, nn.Module, Tensor, Tensor], None]
+) -> Iterator[None]:
+    """Call `see(layer, neuron, current, spikes)` after every neuron, while the block runs."""
 
     def hook(layer: str) -> Any:
-        return lambda _module, _inputs, spikes: see(layer, spikes)
+        return lambda neuron, inputs, spikes: see(layer, neuron, inputs[0], spikes)
 
     hooks = [neuron.register_forward_hook(hook(layer)) for layer, neuron in _neurons(model)]
     try:

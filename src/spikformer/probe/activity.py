@@ -1,0 +1,108 @@
+"""What single neurons do: which never fire, which always, when, and how near they come."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spikformer.errors import ConfigError
+from spikformer.nn.neurons import Neuron
+from spikformer.probe.rates import watching
+
+
+class Activity:
+    """Spikes of every single neuron, counted over all that ran while it watched."""
+
+    def __init__(self) -> None:
+        self._spikes: dict[str, Tensor] = {}
+        self._chances: dict[str, int] = {}
+
+    def add(self, layer: str, spikes: Float[Tensor, "T B *neurons"]) -> None:
+        counts = spikes.detach().sum((0, 1), dtype=torch.float64)
+        self._spikes[layer] = self._spikes.get(layer, 0) + counts
+        self._chances[layer] = self._chances.get(layer, 0) + spikes.shape[0] * spikes.shape[1]
+
+    def rates(self, layer: str) -> Float[Tensor, "*neurons"]:
+        """Spikes per step of each neuron of a layer."""
+        return self._spikes[layer] / self._chances[layer]
+
+    def silent(self) -> dict[str, float]:
+        """Layer to the share of its neurons that never fired."""
+        return {n: (s == 0).double().mean().item() for n, s in self._spikes.items()}
+
+    def saturated(self) -> dict[str, float]:
+        """Layer to the share of its neurons that fired at every chance."""
+        return {n: (s == self._chances[n]).double().mean().item() for n, s in self._spikes.items()}
+
+    def by_head(self, heads: int) -> dict[str, list[list[float]]]:
+        """Layer of queries, keys and values to the rates of each: three rows of `heads`."""
+        return {
+            name: self.rates(name).unflatten(0, (3, heads, -1)).mean((2, 3, 4)).tolist()
+            for name in self._spikes
+            if name.endswith("qkv")
+        }
+
+
+@contextmanager
+def activity(model: nn.Module) -> Iterator[Activity]:
+    """Watch every single neuron of a model while the block runs; read it after."""
+    seen = Activity()
+    with watching(model, lambda layer, _neuron, _current, spikes: seen.add(layer, spikes)):
+        yield seen
+
+
+def recorded(
+    model: nn.Module, images: Float[Tensor, "B *T C H W"]
+) -> dict[str, Float[Tensor, "T B *neurons"]]:
+    """Layer to its spikes, for a raster."""
+    found: dict[str, Tensor] = {}
+
+    def see(layer: str, _neuron: nn.Module, _current: Tensor, spikes: Tensor) -> None:
+        found[layer] = spikes
+
+    with torch.no_grad(), watching(model, see):
+        model(images)
+    return found
+
+
+def potentials(neuron: Neuron, current: Float[Tensor, " T *step"]) -> Float[Tensor, " T *step"]:
+    """The potential $u$ of each step before it fires or not, in the unit of the threshold."""
+    unbounded = deepcopy(neuron)
+    unbounded.options["threshold"] = float("inf")
+    before, v = [], None
+    with torch.no_grad():
+        for now in current.split(1):
+            _, u = unbounded.integrate(now, v)
+            before.append(u)
+            _, v = neuron.integrate(now, v)
+    return torch.stack(before)
+
+
+def potential_histograms(
+    model: nn.Module,
+    images: Float[Tensor, "B *T C H W"],
+    bins: int = 64,
+    span: tuple[float, float] = (-2.0, 3.0),
+) -> dict[str, list[int]]:
+    """Layer to how many potentials lie in each of `bins` between the thresholds' multiples `span`.
+
+    What lies outside is counted at the ends.
+
+    Raises:
+        ConfigError: when the model has no neurons of ours.
+    """
+    found: dict[str, list[int]] = {}
+
+    def see(layer: str, neuron: nn.Module, current: Tensor, _spikes: Tensor) -> None:
+        if isinstance(neuron, Neuron):
+            u = potentials(neuron, current) / neuron.options["threshold"]
+            found[layer] = torch.histc(u.float().clamp(*span), bins, *span).long().tolist()
+
+    with torch.no_grad(), watching(model, see):
+        model(images)
+    if not found:
+        raise ConfigError("the model has no neurons whose potentials are known")
+    return found
