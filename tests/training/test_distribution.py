@@ -250,8 +250,10 @@ def test_two_devices_train_from_the_command_line(tmp_path):
     check_whole(Run(tmp_path / "together"))
     assert [path.name for path in tmp_path.iterdir()] == ["together"]
     assert done.stdout.count("run: together\n") == 1
-    # One bar, and nothing from the libraries underneath or from the second process.
-    assert len([line for line in done.stderr.splitlines() if line.strip()]) == 1, done.stderr
+    # What it trains on, one bar, and nothing from the libraries underneath or the second process.
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith("digits: 1077 to train on, 180 to choose by, 540 to test on; split")
     assert "16/16 steps" not in done.stderr
     assert "8/8 steps" in done.stderr
 
