@@ -12,6 +12,9 @@ from spikformer.errors import ConfigError
 from spikformer.nn.neurons import Neuron
 from spikformer.probe.rates import watching
 
+UNREACHABLE = 1e30
+"""A threshold that no potential reaches."""
+
 
 class Activity:
     """Spikes of every single neuron, counted over all that ran while it watched."""
@@ -71,7 +74,7 @@ def recorded(
 def potentials(neuron: Neuron, current: Float[Tensor, " T *step"]) -> Float[Tensor, " T *step"]:
     """The potential $u$ of each step before it fires or not, in the unit of the threshold."""
     unbounded = deepcopy(neuron)
-    unbounded.options["threshold"] = float("inf")
+    unbounded.options["threshold"] = UNREACHABLE
     before, v = [], None
     with torch.no_grad():
         for now in current.split(1):
