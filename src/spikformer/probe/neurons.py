@@ -1,0 +1,87 @@
+"""Which modules are neurons, of any library, and how far from firing they were."""
+
+import copy
+import re
+
+import torch
+from torch import Tensor, nn
+
+from spikformer.nn.neurons import Neuron
+from spikformer.probe.rates import NEURON
+from spikformer.probe.trace import Layer, Trace
+
+FOREIGN = {"BaseNode", "SimpleBaseNode", "SpikingNeuron"}
+"""What neurons of SpikingJelly (the first two) and snnTorch inherit from."""
+NOT_SPIKING = "NonSpiking"
+NAMED_LIKE_ONE = re.compile(r"(IF|Neuron|Node)$")
+"""How a class of one's own says what it is: `MyLIF`."""
+NEARLY = 1e-3
+"""A number this close to 0 or 1 was meant to be it: `hard + soft - soft.detach()` gives 0.99999994."""
+
+
+def neuron_layers(network: nn.Module, run: Trace) -> list[str]:
+    """Layers of a run whose output should be spikes, in their order.
+
+    They are told by name or class, or by what they did: 0 and 1, or nearly, from other numbers.
+    """
+    modules = dict(network.named_modules())
+    named = {name for name, module in modules.items() if _is_neuron(name, module)}
+    # Only the innermost: a block that ends with a neuron is named like one too.
+    named = {name for name in named if not any(other.startswith(f"{name}.") for other in named)}
+    # What lies inside a neuron is its own business, such as a surrogate.
+    inside = tuple(f"{name}." for name in named)
+    innermost = {name for name, module in modules.items() if not [*module.children()]}
+    return [
+        name
+        for name, layer in run.layers.items()
+        if layer.module in named
+        or (layer.module in innermost and not layer.module.startswith(inside) and _binarises(layer))
+    ]
+
+
+def distance_from_spikes(output: Tensor) -> float:
+    """The largest distance of a number from 0 and 1, whichever is nearer."""
+    return float(torch.minimum(output.abs(), (output - 1).abs()).max())
+
+
+def potential(neuron: nn.Module, current: Tensor) -> Tensor | None:
+    """The potential before the reset, u [T, ...], of one of our neurons. None for others.
+
+    Args:
+        neuron: Whatever it is.
+        current: [T, ...].
+    """
+    if not isinstance(neuron, Neuron):
+        return None
+    silent = copy.copy(neuron)
+    # One that cannot fire ends a step with the potential that the other has before its reset.
+    silent.options = neuron.options | {"threshold": 1e30}
+    potentials, v = [], None
+    for x in current.split(1):
+        potentials.append(silent.integrate(x, v)[1])
+        v = neuron.integrate(x, v)[1]
+    return torch.stack(potentials)
+
+
+def _is_neuron(name: str, module: nn.Module) -> bool:
+    kinds = {kind.__name__ for kind in type(module).__mro__}
+    if isinstance(module, nn.Identity) or any(kind.startswith(NOT_SPIKING) for kind in kinds):
+        return False
+    return (
+        name.endswith(NEURON)
+        or bool(kinds & FOREIGN)
+        or bool(NAMED_LIKE_ONE.search(type(module).__name__))
+    )
+
+
+def _binarises(layer: Layer) -> bool:
+    if layer.input is None or not layer.output.is_floating_point():
+        return False
+    fired = (layer.output - 1).abs() <= NEARLY
+    silent = layer.output.abs() <= NEARLY
+    return bool(
+        fired.any()
+        and silent.any()
+        and (fired | silent).all()
+        and distance_from_spikes(layer.input) > NEARLY
+    )
