@@ -8,9 +8,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from spikformer.probe.check_isolation import check_alone, check_causality, check_neighbours
+from spikformer.probe.check_isolation import (
+    ALONE,
+    CAUSAL,
+    check_alone,
+    check_causality,
+    check_neighbours,
+)
 from spikformer.probe.check_neurons import check_gradients, check_silence, check_spikes
 from spikformer.probe.check_repetition import (
+    COMPILED,
     check_compiled,
     check_randomness,
     check_state,
@@ -51,7 +58,7 @@ def check(
     subject = Subject(network, tuple(input_shape), steps, time_axis)
     if not trained:
         subject = enlivened(subject)
-    frames = subject.frames(samples_for(steps))
+    frames = subject.frames(subject.samples)
     base = trace(subject, frames)
     random = check_randomness(subject, frames, base)
     verdicts = [
@@ -64,21 +71,13 @@ def check(
     ]
     if random.failed:  # other shapes draw other numbers
         words = "not while something is random"
-        verdicts += [
-            Verdict(name, Status.UNKNOWN, words)
-            for name in ("alone as in a batch", "later steps do not matter", "compiled as eager")
-        ]
+        verdicts += [Verdict(name, Status.UNKNOWN, words) for name in (ALONE, CAUSAL, COMPILED)]
     else:
         verdicts += [
             check_alone(subject, frames, base),
             check_causality(subject, frames, base),
             check_compiled(subject, frames, base)
             if compiled
-            else Verdict("compiled as eager", Status.SKIPPED, "not asked for"),
+            else Verdict(COMPILED, Status.SKIPPED, "not asked for"),
         ]
-    return [*verdicts, check_gradients(subject, frames)]
-
-
-def samples_for(steps: int) -> int:
-    """A batch size that cannot be taken for the number of steps."""
-    return 3 if steps != 3 else 5
+    return [*verdicts, check_gradients(subject, frames, base)]

@@ -67,7 +67,12 @@ class Subject:
             ) from error
 
     def call(
-        self, network: nn.Module, frames: Float[Tensor, "B t *frame"], seed: int = 0
+        self,
+        network: nn.Module,
+        frames: Float[Tensor, "B t *frame"],
+        *,
+        seed: int = 0,
+        compiled: bool = False,
     ) -> Tensor:
         """What the network makes of frames.
 
@@ -75,12 +80,15 @@ class Subject:
             network: A copy of the subject's.
             frames: Time second, wherever the network wants it.
             seed: Of what the network may draw.
+            compiled: Compile it first.
 
         Raises:
             ConfigError: when it fails, or returns neither [T, B, K] nor [B, K].
         """
         x = frames[:, 0] if self.time_axis is None else frames.movedim(1, self.time_axis)
         forward = network.forward_steps if isinstance(network, Spikformer) else network
+        if compiled:
+            forward = torch.compile(forward, dynamic=False)
         with torch.random.fork_rng(devices=[]), _default_dtype(frames.dtype):
             torch.manual_seed(seed)
             try:
@@ -91,14 +99,19 @@ class Subject:
                 ) from error
         steps, batch = self.steps_of(frames), len(frames)
         found = first_tensor(output)
-        if found is None or (
-            tuple(found.shape[:2]) != (steps, batch) and found.shape[:1] != (batch,)
-        ):
+        shape = () if found is None else found.shape
+        by_step = len(shape) > 2 and shape[:2] == (steps, batch)
+        if found is None or not (by_step or (len(shape) == 2 and shape[0] == batch)):
             got = type(output).__name__ if found is None else [*found.shape]
             raise ConfigError(
                 f"the network must return [T, B, K] or [B, K] with T={steps}, B={batch}, got {got}"
             )
         return found
+
+    @property
+    def samples(self) -> int:
+        """A batch size that cannot be taken for the number of steps."""
+        return 3 if self.steps != 3 else 5
 
     def steps_of(self, frames: Tensor) -> int:
         return self.steps if self.time_axis is None else frames.shape[1]
@@ -108,23 +121,27 @@ def enlivened(subject: Subject) -> Subject:
     """The same network with norms that let its neurons fire.
 
     As they are built, networks hardly fire in eval mode, and silent ones pass every test. The
-    statistics of every batch norm are fitted to its input, and its bias is set to a threshold.
+    statistics of every batch norm are fitted to its input, and its biases to 0, 1, 2, 3
+    in turn: some neurons fire seldom, some often.
     """
     network = subject.fresh()
 
     def fit(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, _BatchNorm)
         x = inputs[0].transpose(0, 1).flatten(1)
-        for statistic, value in ((norm.running_mean, x.mean(1)), (norm.running_var, x.var(1, correction=0))):
+        for statistic, value in (
+            (norm.running_mean, x.mean(1)),
+            (norm.running_var, x.var(1, correction=0)),
+        ):
             if statistic is not None:
                 statistic.copy_(value)
         if norm.affine:
-            nn.init.ones_(norm.bias)
+            norm.bias.copy_(torch.arange(len(norm.bias)) % 4)
 
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     hooks = [norm.register_forward_pre_hook(fit) for norm in norms]
     with torch.no_grad():
-        subject.call(network, subject.frames(4, seed=1))
+        subject.call(network, subject.frames(subject.samples, seed=1))
     for hook in hooks:
         hook.remove()
     fitted = copy.deepcopy(subject.network)

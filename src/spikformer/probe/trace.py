@@ -88,7 +88,7 @@ def trace(
     recorder = _Recorder()
     network = subject.fresh(frames.dtype) if network is None else network
     with torch.no_grad(), recorder.watching(network):
-        output = subject.call(network, frames, seed)
+        output = subject.call(network, frames, seed=seed)
     steps, batch = subject.steps_of(frames), len(frames)
     layers: dict[str, Layer] = {}
     for module, calls in recorder.calls.items():
