@@ -62,8 +62,8 @@ def check(
     base = trace(subject, frames)
     random = check_randomness(subject, frames, base)
     verdicts = [
-        check_spikes(subject, base),
-        check_silence(subject, base),
+        check_spikes(base),
+        check_silence(base),
         check_statistics(base),
         random,
         check_state(subject, frames),

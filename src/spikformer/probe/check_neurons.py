@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from spikformer.probe.neurons import distance_from_spikes, neuron_layers
+from spikformer.probe.neurons import distance_from_spikes
 from spikformer.probe.subject import Subject
 from spikformer.probe.trace import Break, Trace
 from spikformer.probe.verdict import Status, Verdict, broken
@@ -15,9 +15,9 @@ FIRE = "neurons fire"
 GRADIENTS = "every parameter gets a gradient"
 
 
-def check_spikes(subject: Subject, base: Trace) -> Verdict:
+def check_spikes(base: Trace) -> Verdict:
     """Neurons emit 0 and 1, and nothing else."""
-    neurons = neuron_layers(subject.network, base)
+    neurons = base.neurons
     if not neurons:
         return Verdict(SPIKES, Status.UNKNOWN, "no layer looks like a neuron")
     for name in neurons:
@@ -28,10 +28,10 @@ def check_spikes(subject: Subject, base: Trace) -> Verdict:
     return Verdict(SPIKES, Status.PASSED, f"exactly, in all {len(neurons)} layers of neurons")
 
 
-def check_silence(subject: Subject, base: Trace) -> Verdict:
+def check_silence(base: Trace) -> Verdict:
     """Every layer of neurons fires. Silent ones are no failure, but what they pass proves little."""
-    neurons = neuron_layers(subject.network, base)
-    silent = _silent(base, neurons)
+    neurons = base.neurons
+    silent = _silent(base)
     if not neurons:
         return Verdict(FIRE, Status.UNKNOWN, "no layer looks like a neuron")
     if silent:
@@ -54,7 +54,7 @@ def check_gradients(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
     for status, words, wrong in (
         (Status.FAILED, "gets none", _without(learning)),
         (Status.FAILED, "gets one that is not finite", _not_finite(learning)),
-        (_if_all_fire(subject, base), "gets one that is 0 everywhere", _zero(learning)),
+        (_if_all_fire(base), "gets one that is 0 everywhere", _zero(learning)),
     ):
         if wrong:
             said = f"{wrong[0]} {words}, one of {len(wrong)} among {len(learning)} parameters"
@@ -62,14 +62,13 @@ def check_gradients(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
     return Verdict(GRADIENTS, Status.PASSED, f"all {len(learning)} do")
 
 
-def _silent(base: Trace, neurons: list[str]) -> list[str]:
-    return [name for name in neurons if not base.layers[name].output.any()]
+def _silent(base: Trace) -> list[str]:
+    return [name for name in base.neurons if not base.layers[name].output.any()]
 
 
-def _if_all_fire(subject: Subject, base: Trace) -> Status:
+def _if_all_fire(base: Trace) -> Status:
     """What a gradient of 0 means: behind silent neurons it may be right."""
-    silent = _silent(base, neuron_layers(subject.network, base))
-    return Status.UNKNOWN if silent else Status.FAILED
+    return Status.UNKNOWN if _silent(base) else Status.FAILED
 
 
 def _without(parameters: Mapping[str, Tensor]) -> list[str]:

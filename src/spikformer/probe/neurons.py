@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from spikformer.nn.neurons import Neuron
 from spikformer.probe.rates import NEURON
-from spikformer.probe.trace import Layer, Trace
 
 FOREIGN = {"BaseNode", "SimpleBaseNode", "SpikingNeuron"}
 """What neurons of SpikingJelly (the first two) and snnTorch inherit from."""
@@ -19,24 +18,20 @@ NEARLY = 1e-3
 """A number this close to 0 or 1 was meant to be it: `hard + soft - soft.detach()` gives 0.99999994."""
 
 
-def neuron_layers(network: nn.Module, run: Trace) -> list[str]:
-    """Layers of a run whose output should be spikes, in their order.
-
-    They are told by name or class, or by what they did: 0 and 1, or nearly, from other numbers.
-    """
-    modules = dict(network.named_modules())
-    named = {name for name, module in modules.items() if _is_neuron(name, module)}
+def named_neurons(network: nn.Module) -> set[str]:
+    """Modules that are neurons by their name or class."""
+    named = {name for name, module in network.named_modules() if _is_neuron(name, module)}
     # Only the innermost: a block that ends with a neuron is named like one too.
-    named = {name for name in named if not any(other.startswith(f"{name}.") for other in named)}
-    # What lies inside a neuron is its own business, such as a surrogate.
-    inside = tuple(f"{name}." for name in named)
-    innermost = {name for name, module in modules.items() if not [*module.children()]}
-    return [
-        name
-        for name, layer in run.layers.items()
-        if layer.module in named
-        or (layer.module in innermost and not layer.module.startswith(inside) and _binarises(layer))
-    ]
+    return {name for name in named if not any(other.startswith(f"{name}.") for other in named)}
+
+
+def binarises(x: Tensor | None, output: Tensor) -> bool:
+    """Whether a module made 0 and 1, or nearly, of other numbers: a neuron, whatever its name."""
+    if x is None or not output.is_floating_point():
+        return False
+    fired, silent = (output - 1).abs() <= NEARLY, output.abs() <= NEARLY
+    both = bool(fired.any() and silent.any() and (fired | silent).all())
+    return both and distance_from_spikes(x) > NEARLY
 
 
 def distance_from_spikes(output: Tensor) -> float:
@@ -71,17 +66,4 @@ def _is_neuron(name: str, module: nn.Module) -> bool:
         name.endswith(NEURON)
         or bool(kinds & FOREIGN)
         or bool(NAMED_LIKE_ONE.search(type(module).__name__))
-    )
-
-
-def _binarises(layer: Layer) -> bool:
-    if layer.input is None or not layer.output.is_floating_point():
-        return False
-    fired = (layer.output - 1).abs() <= NEARLY
-    silent = layer.output.abs() <= NEARLY
-    return bool(
-        fired.any()
-        and silent.any()
-        and (fired | silent).all()
-        and distance_from_spikes(layer.input) > NEARLY
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikformer.probe.neurons import binarises, named_neurons
 from spikformer.probe.subject import Subject, first_tensor
 
 OUTPUT = "output"
@@ -38,12 +39,14 @@ class Trace:
             module that is called once a step is one layer, with time in front.
         steps: $T$ of this run.
         batch: $B$ of this run.
+        neurons: Layers whose output should be spikes: neurons by name or class, or by what they did.
         batch_statistics: Layers that normed by the statistics of their batch.
     """
 
     layers: dict[str, Layer]
     steps: int
     batch: int
+    neurons: tuple[str, ...]
     batch_statistics: tuple[str, ...]
 
     @property
@@ -85,16 +88,25 @@ def trace(
     Raises:
         ConfigError: when it fails, or returns neither [T, B, K] nor [B, K].
     """
-    recorder = _Recorder()
     network = subject.fresh(frames.dtype) if network is None else network
-    with torch.no_grad(), recorder.watching(network):
+    named = named_neurons(network)
+    recorder = _Recorder()
+    with torch.no_grad(), recorder.watching(network, named):
         output = subject.call(network, frames, seed=seed)
     steps, batch = subject.steps_of(frames), len(frames)
     layers: dict[str, Layer] = {}
     for module, calls in recorder.calls.items():
         layers |= _layers(module, calls, steps, batch)
+    innermost = {name for name, module in network.named_modules() if not [*module.children()]}
+    neurons = tuple(
+        name
+        for name, layer in layers.items()
+        if layer.module in named
+        or (layer.module in innermost and binarises(layer.input, layer.output))
+    )
     layers[OUTPUT] = Layer(OUTPUT, None, output.detach().clone())
-    return Trace(layers, steps, batch, tuple(dict.fromkeys(recorder.batch_statistics)))
+    statistics = tuple(dict.fromkeys(recorder.batch_statistics))
+    return Trace(layers, steps, batch, neurons, statistics)
 
 
 class Part(NamedTuple):
@@ -203,10 +215,12 @@ class _Recorder(TorchDispatchMode):
         self._running: list[tuple[str, Tensor | None]] = []
 
     @contextmanager
-    def watching(self, network: nn.Module) -> Iterator[None]:
+    def watching(self, network: nn.Module, neurons: Iterable[str]) -> Iterator[None]:
         hooks = []
+        # What happens inside a neuron, such as a surrogate, is its own business.
+        inside = tuple(f"{name}." for name in neurons)
         for name, module in network.named_modules():
-            if name:
+            if name and not name.startswith(inside):
                 hooks.append(module.register_forward_pre_hook(self._enter(name)))
                 hooks.append(module.register_forward_hook(self._leave))
         try:
