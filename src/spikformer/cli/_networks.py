@@ -1,18 +1,37 @@
 """The network that a word on the command line stands for."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from spikformer.cli._options import chosen
 from spikformer.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from spikformer.probe.subject import Subject
 
 Shape = tuple[int, ...]
-TimeAxis = int | Literal["none"]
+TimeAxis = int | Literal["still"]
 TOKENS = 4
 """Default side of the input in tokens: what is checked does not depend on it, and time does."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be said of a network beside its name."""
+
+    input_shape: Shape | None = None
+    """Shape of one frame: 3 32 32. A network of your own needs it."""
+    steps: int | None = None
+    """Time steps T. By default the network's own, else 4."""
+    time_axis: TimeAxis | None = None
+    """Where a network of your own wants time: 1 by default; 0 for [T, B, ...]; still for
+    still images [B, ...]."""
+    neuron: str | None = None
+    """A neuron of your own in one of our models: file.py:Class."""
+    attention: str | None = None
+    """An attention, likewise."""
 
 
 class Named(NamedTuple):
@@ -22,22 +41,8 @@ class Named(NamedTuple):
     trained: bool
 
 
-def find_network(
-    source: str,
-    *,
-    input_shape: Shape | None = None,
-    steps: int | None = None,
-    time_axis: TimeAxis | None = None,
-    **parts: Any,
-) -> Named:
+def find_network(source: str, options: Options) -> Named:
     """A network by the name of a model, the folder of a run, a file of weights, or `file.py:Class`.
-
-    Args:
-        source: One of these.
-        input_shape: Of one frame. None takes that of the weights, or a few tokens of a model.
-        steps: $T$. None takes the network's own.
-        time_axis: As in `Subject`; for a class of one's own, of which we know nothing. Default 1.
-        parts: Neuron and attention of one's own, for models and weights.
 
     Raises:
         ConfigError: for an unknown name, or an option that has no meaning for this source.
@@ -46,30 +51,35 @@ def find_network(
     """
     from spikformer.probe.subject import Subject
 
+    parts = chosen(neuron=options.neuron, attention=options.attention)
+    axis = options.time_axis
     if ":" in source:
         if parts:
             raise ConfigError(f"{' and '.join(parts)} belong to models of ours, not to {source}")
-        if not input_shape:
+        if not options.input_shape:
             raise ConfigError(f"{source} needs the shape of a frame, say --input-shape 3 32 32")
-        axis = {None: 1, "none": None}.get(time_axis, time_axis)
-        return Named(Subject(_own(source), input_shape, steps or 4, axis), trained=False)
-    if time_axis is not None:
+        where = None if axis == "still" else 1 if axis is None else axis
+        subject = Subject(_own(source), options.input_shape, options.steps or 4, where)
+        return Named(subject, trained=False)
+    if axis is not None:
         raise ConfigError("--time-axis is for networks of your own: those here take [B, T, ...]")
-    model, default_shape, trained = _ours(source, parts)
-    return Named(Subject(model, input_shape or default_shape, steps or model.steps), trained)
+    model, shape, trained = _ours(source, parts)
+    subject = Subject(model, options.input_shape or shape, options.steps or model.steps)
+    return Named(subject, trained)
 
 
 def _own(source: str) -> Any:
-    from torch import nn
+    import torch
 
     from spikformer.nn import resolve
 
     build = resolve("network", source, {})
+    torch.manual_seed(0)
     try:
         network = build()
     except Exception as error:
         raise ConfigError(f"{source} failed with {type(error).__name__}: {error}") from error
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, torch.nn.Module):
         raise ConfigError(f"{source} must make a torch.nn.Module, got {type(network).__name__}")
     return network
 

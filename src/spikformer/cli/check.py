@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from spikformer._files import replacing
-from spikformer.cli._networks import Shape, TimeAxis, find_network
-from spikformer.cli._options import chosen, console, run
+from spikformer.cli._networks import Options, find_network
+from spikformer.cli._options import console, run
 
 if TYPE_CHECKING:
     from spikformer.probe import Verdict
+
+DEFAULTS = Options()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,13 +23,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def check_command(
     source: Annotated[str, tyro.conf.Positional],
-    input_shape: Shape | None = None,
-    steps: int | None = None,
-    time_axis: TimeAxis | None = None,
+    network: Annotated[Options, tyro.conf.OmitArgPrefixes] = DEFAULTS,
     compiled: bool = False,
     out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-    neuron: str | None = None,
-    attention: str | None = None,
 ) -> int:
     """Whether a spiking network keeps samples and steps apart, and spikes 0 and 1.
 
@@ -36,21 +34,13 @@ def check_command(
     Args:
         source: A model's name, the folder of a run, a file of weights, or file.py:Class, which takes
             frames [B, T, ...] and returns logits [T, B, K] or [B, K].
-        input_shape: Of one frame: 3 32 32.
-        steps: Time steps T.
-        time_axis: Where a class of your own wants time: 1 by default; 0 for [T, B, ...]; none for
-            still images.
+        network: What it takes.
         compiled: Compile it too, and compare. Takes a minute.
         out: Where to write the verdicts.
-        neuron: A neuron of your own in one of our models: file.py:Class.
-        attention: An attention, likewise.
     """
     from spikformer.probe import check
 
-    own = chosen(neuron=neuron, attention=attention)
-    subject, trained = find_network(
-        source, input_shape=input_shape, steps=steps, time_axis=time_axis, **own
-    )
+    subject, trained = find_network(source, network)
     verdicts = check(
         subject.network,
         subject.input_shape,

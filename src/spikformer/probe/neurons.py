@@ -39,8 +39,10 @@ def distance_from_spikes(output: Tensor) -> float:
     return float(torch.minimum(output.abs(), (output - 1).abs()).max())
 
 
-def potential(neuron: nn.Module, current: Tensor) -> Tensor | None:
-    """The potential before the reset, u [T, ...], of one of our neurons. None for others.
+def potential(neuron: nn.Module, current: Tensor) -> tuple[Tensor, float] | None:
+    """The potential before the reset, u [T, ...], of one of our neurons, and its threshold.
+
+    None for neurons of others, whose equation we do not know.
 
     Args:
         neuron: Whatever it is.
@@ -55,7 +57,7 @@ def potential(neuron: nn.Module, current: Tensor) -> Tensor | None:
     for x in current.split(1):
         potentials.append(silent.integrate(x, v)[1])
         v = neuron.integrate(x, v)[1]
-    return torch.stack(potentials)
+    return torch.stack(potentials), neuron.options["threshold"]
 
 
 def _is_neuron(name: str, module: nn.Module) -> bool:
