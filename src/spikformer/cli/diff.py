@@ -118,7 +118,8 @@ def _frames_of(name: str, root: Path | None, samples: int, subject: "Subject") -
 def _lines(found: "Difference", names: list[str]) -> list[str]:
     lines = []
     if found.parting is None:
-        lines.append(f"every spike agrees, in {found.layers} layers of neurons")
+        head = "" if found.equal else "they part behind the last neuron: "
+        lines.append(f"{head}every spike agrees, in {found.layers} layers of neurons")
     else:
         lines += _parting(found.parting, found.layers, names)
     for name, only in zip(names, (found.only_a, found.only_b), strict=True):
