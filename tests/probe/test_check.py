@@ -319,7 +319,7 @@ def small(name):
 
 @pytest.mark.parametrize("name", list_models())
 def test_registered_models_pass(name):
-    found = {v.check: v for v in check(*small(name))}
+    found = {v.check: v for v in check(*small(name), steps=2)}
     del found[COMPILED]
     assert {v.status for v in found.values()} == {Status.PASSED}, found
 
@@ -354,7 +354,63 @@ def test_what_cannot_be_run_is_an_error(network, options, sentence):
         check(build(network), FRAME, **{"steps": T} | options)
 
 
+class OtherwiseCompiled(Toy):
+    def classify(self, spikes):
+        return self.head(spikes) + 0.5 * torch.compiler.is_compiling()
+
+
 @pytest.mark.compiled
-@pytest.mark.parametrize(("network", "status"), [(Toy, Status.PASSED)])
-def test_compiled_equals_eager(network, status):
-    assert verdicts(network, compiled=True)[COMPILED].status is status
+@pytest.mark.parametrize(("network", "difference"), [(Toy, None), (OtherwiseCompiled, 0.5)])
+def test_compiled_is_compared_with_eager(network, difference):
+    found = verdicts(network, compiled=True)[COMPILED]
+    assert found.failed == (difference is not None)
+    assert found.status in (Status.PASSED, Status.FAILED)
+    assert found.difference_layer_units == pytest.approx(difference)
+
+
+def test_what_does_not_compile_is_not_claimed(monkeypatch):
+    def refuse(*_args, **_options):
+        raise RuntimeError("there is no compiler\nat all")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    verdict = verdicts(Toy, compiled=True)[COMPILED]
+    assert verdict.status is Status.UNKNOWN
+    assert verdict.words == "it does not compile here: there is no compiler"
+
+
+@pytest.mark.parametrize("build_one", [Toy, lambda: small("spikformer_2_64_patch4")[0]])
+def test_what_the_compiler_makes_is_what_is_compared(monkeypatch, build_one):
+    monkeypatch.setattr(torch, "compile", lambda f, **_options: lambda x: f(x) + 0.5)
+    network = build_one()
+    shape = FRAME if isinstance(network, Toy) else (1, 8, 8)
+    found = {v.check: v for v in check(network, shape, steps=2, compiled=True)}
+    assert found[COMPILED].failed
+    assert found[COMPILED].difference_layer_units == pytest.approx(0.5)
+
+
+def test_spikingjelly_passes_and_its_state_is_told():
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based.model.spikformer import Spikformer
+
+    size = {"img_size_h": 16, "img_size_w": 16, "patch_size": 4}
+    network = Spikformer(T=4, **size, num_classes=3, embed_dims=32, num_heads=2, depths=1)
+    found = {v.check: v for v in check(network, (3, 16, 16), time_axis=0)}
+    assert found.pop(COMPILED).status is Status.SKIPPED
+    state = found.pop(STATE)
+    assert (state.status, state.layer) == (Status.NOTICE, "patch_embed.stages.0.neuron")
+    assert {v.status for v in found.values()} == {Status.PASSED}, found
+
+
+class InPlace(Toy):
+    """Overwrites what the backward pass needs."""
+
+    def between(self, current):
+        squared = current.square()
+        current.mul_(2)
+        return squared
+
+
+def test_a_backward_pass_that_fails_is_told():
+    verdict = verdicts(InPlace)[GRADIENTS]
+    assert verdict.failed
+    assert "the backward pass fails: one of the variables needed" in verdict.words

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 TimeAxis = int | Literal["still"]
+STEPS = 4
 TOKENS = 4
 """Default side of the input in tokens: what is checked does not depend on it, and time does."""
 
@@ -55,16 +56,20 @@ def find_network(source: str, options: Options) -> Named:
     axis = options.time_axis
     if ":" in source:
         if parts:
-            raise ConfigError(f"{' and '.join(parts)} belong to models of ours, not to {source}")
+            raise ConfigError(
+                f"{' and '.join(parts)} can be changed in models of ours, not in {source}"
+            )
         if not options.input_shape:
             raise ConfigError(f"{source} needs the shape of a frame, say --input-shape 3 32 32")
         where = None if axis == "still" else 1 if axis is None else axis
-        subject = Subject(_own(source), options.input_shape, options.steps or 4, where)
+        steps = STEPS if options.steps is None else options.steps
+        subject = Subject(_own(source), options.input_shape, steps, where)
         return Named(subject, trained=False)
     if axis is not None:
         raise ConfigError("--time-axis is for networks of your own: those here take [B, T, ...]")
     model, shape, trained = _ours(source, parts)
-    subject = Subject(model, options.input_shape or shape, options.steps or model.steps)
+    steps = model.steps if options.steps is None else options.steps
+    subject = Subject(model, options.input_shape or shape, steps)
     return Named(subject, trained)
 
 

@@ -119,7 +119,7 @@ def _lines(found: "Difference", names: list[str]) -> list[str]:
     lines = []
     if found.parting is None:
         head = "" if found.equal else "they part behind the last neuron: "
-        lines.append(f"{head}every spike agrees, in {found.layers} layers of neurons")
+        lines.append(f"{head}every spike agrees; layers of neurons: {found.layers}")
     else:
         lines += _parting(found.parting, found.layers, names)
     for name, only in zip(names, (found.only_a, found.only_b), strict=True):

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from spikformer.errors import ConfigError
 from spikformer.probe.neurons import distance_from_spikes
 from spikformer.probe.subject import Subject
 from spikformer.probe.trace import Break, Trace
@@ -43,13 +44,12 @@ def check_silence(base: Trace) -> Verdict:
 def check_gradients(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
     """Every parameter gets a gradient in train mode: finite, and not 0 everywhere."""
     network = subject.fresh().train()
-    with torch.enable_grad():
-        output = subject.call(network, frames)
-        if not output.requires_grad:
-            words = "the output depends on no parameter that learns"
-            return Verdict(GRADIENTS, Status.FAILED, words)
-        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
-        (output * weights.to(output)).sum().backward()
+    try:
+        _backward(subject, network, frames)
+    except ConfigError as error:
+        return Verdict(GRADIENTS, Status.UNKNOWN, f"in train mode {error}")
+    except RuntimeError as error:
+        return Verdict(GRADIENTS, Status.FAILED, f"the backward pass fails: {error}")
     learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
     for status, words, wrong in (
         (Status.FAILED, "gets none", _without(learning)),
@@ -60,6 +60,13 @@ def check_gradients(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
             said = f"{wrong[0]} {words}, one of {len(wrong)} among {len(learning)} parameters"
             return Verdict(GRADIENTS, status, said, wrong[0].rpartition(".")[0] or wrong[0])
     return Verdict(GRADIENTS, Status.PASSED, f"all {len(learning)} do")
+
+
+@torch.enable_grad()
+def _backward(subject: Subject, network: nn.Module, frames: Tensor) -> None:
+    output = subject.call(network, frames)
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+    (output * weights.to(output)).sum().backward()
 
 
 def _silent(base: Trace) -> list[str]:

@@ -54,13 +54,13 @@ class Subject:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def fresh(self, dtype: torch.dtype = torch.float64) -> nn.Module:
-        """A copy of the network as it was handed over: nothing that ran before is in it.
+        """A copy of the network as it was handed over, on the CPU.
 
         Raises:
             ConfigError: when it cannot be copied.
         """
         try:
-            return copy.deepcopy(self.network).to(dtype).eval()
+            return copy.deepcopy(self.network).to("cpu", dtype).eval()
         except Exception as error:
             raise ConfigError(
                 f"the network cannot be copied: {type(error).__name__}: {error}"
