@@ -49,7 +49,7 @@ class Toy(nn.Module):
 
 
 class FlatTimeMajor(Toy):
-    """The membrane runs through all samples of a step, then of the next (QKFormer, issue 14)."""
+    """The membrane runs through all samples of a step, then of the next, as in the published QKFormer."""
 
     def fire(self, current, steps_and_batch):
         return self.lif(current)
@@ -261,6 +261,7 @@ def test_what_cannot_be_seen_is_not_claimed():
     assert not failed(found)
     assert found[CAUSAL].status is Status.UNKNOWN
     assert found[SPIKES].status is Status.UNKNOWN
+    assert {v.check: v.status for v in check(LIF(), (3,), time_axis=0)}[GRADIENTS] is Status.UNKNOWN
     found = verdicts(Silent)
     assert found[NEIGHBOURS].status is Status.UNKNOWN
     assert found[FIRE].status is Status.NOTICE
@@ -334,6 +335,11 @@ def test_a_trained_network_is_left_as_it_is():
     assert model.training
 
 
+class NotFinite(Toy):
+    def classify(self, spikes):
+        return self.head(spikes) / 0
+
+
 class Wrong(Toy):
     def classify(self, spikes):
         return spikes.sum()
@@ -342,6 +348,7 @@ class Wrong(Toy):
 @pytest.mark.parametrize(
     ("network", "options", "sentence"),
     [
+        (NotFinite, {}, "the logits are not finite"),
         (Wrong, {}, "the network must return [T, B, K] or [B, K] with T=4, B=3, got []"),
         (Toy, {"time_axis": 0}, "[B, K] with T=4, B=3, got [3, 4, 3]"),
         (Toy, {"time_axis": 2}, "the network failed on [3, 2, 4, 4, 4]: RuntimeError"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from spikformer.errors import ConfigError
 from spikformer.probe.check_isolation import (
     ALONE,
     CAUSAL,
@@ -53,13 +54,15 @@ def check(
         A verdict for each check, in a fixed order.
 
     Raises:
-        ConfigError: when the network cannot be run at all.
+        ConfigError: when the network cannot be run, or its logits are not finite.
     """
     subject = Subject(network, tuple(input_shape), steps, time_axis)
     if not trained:
         subject = enlivened(subject)
     frames = subject.frames(subject.samples)
     base = trace(subject, frames)
+    if not base.output.isfinite().all():
+        raise ConfigError("the logits are not finite: nothing can be compared with them")
     random = check_randomness(subject, frames, base)
     verdicts = [
         check_spikes(base),

@@ -44,13 +44,15 @@ def check_silence(base: Trace) -> Verdict:
 def check_gradients(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
     """Every parameter gets a gradient in train mode: finite, and not 0 everywhere."""
     network = subject.fresh().train()
+    learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not learning:
+        return Verdict(GRADIENTS, Status.UNKNOWN, "it has no parameters that learn")
     try:
         _backward(subject, network, frames)
     except ConfigError as error:
         return Verdict(GRADIENTS, Status.UNKNOWN, f"in train mode {error}")
     except RuntimeError as error:
         return Verdict(GRADIENTS, Status.FAILED, f"the backward pass fails: {error}")
-    learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
     for status, words, wrong in (
         (Status.FAILED, "gets none", _without(learning)),
         (Status.FAILED, "gets one that is not finite", _not_finite(learning)),

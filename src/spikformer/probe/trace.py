@@ -174,7 +174,7 @@ def first_difference(a: Trace, b: Trace, tolerance: float = 0.0) -> Break | None
 
 
 def largest_gap(a: Tensor, b: Tensor) -> float:
-    """The largest difference, 0 where both are infinite or no numbers alike."""
+    """The largest difference; no number where one of them is none."""
     if torch.equal(a, b) or a.numel() == 0:
         return 0.0
     return float((a.double() - b.double()).abs().max())

@@ -1,5 +1,6 @@
 """What a check found, in plain words."""
 
+import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -43,7 +44,11 @@ class Verdict:
         return self.status is Status.FAILED
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        gap = self.difference_layer_units
+        if gap is not None and not math.isfinite(gap):  # JSON has no word for it
+            values["difference_layer_units"] = None
+        return values
 
 
 def broken(check: str, words: str, found: Break, status: Status = Status.FAILED) -> Verdict:
