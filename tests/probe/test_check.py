@@ -49,7 +49,7 @@ class Toy(nn.Module):
 
 
 class FlatTimeMajor(Toy):
-    """The membrane runs through all samples of a step, then of the next, as in the published QKFormer."""
+    """The membrane runs through all samples of a step, then of the next (published in QKFormer)."""
 
     def fire(self, current, steps_and_batch):
         return self.lif(current)
