@@ -16,6 +16,8 @@ COMMANDS = {
     "evaluate": "accuracy and firing rates of a run or of weights",
     "compare": "runs side by side: settings, results, curves",
     "predict": "class probabilities for image files",
+    "check": "what any spiking network promises: samples and steps apart, spikes 0 and 1",
+    "diff": "the layer, step and neuron where two networks part",
     "models": "list the models",
     "data": "list the data sets, and what is found of them",
     "doctor": "versions, devices, and which kernels run and why",
@@ -28,32 +30,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0, 2 for bad input, 130 when interrupted, 1 for a bug of ours.
+        The exit code: 0, 1 where `check` or `diff` found something, 2 for bad input, 130 when
+        interrupted, 1 for a bug of ours.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in words:
-        _run([word for word in words if word != "--debug"])
-        return 0
+        return _run([word for word in words if word != "--debug"])
     try:
-        _run(words)
+        return _run(words)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "interrupted", INTERRUPTED)
     except (SpikformerError, OSError) as error:
         return _fail(str(error), BAD_INPUT)
     except Exception as error:
         return _fail(f"{type(error).__name__}: {error} (a bug of ours; --debug shows where)", BUG)
-    return 0
 
 
-def _run(words: Sequence[str]) -> None:
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] in HELP:
         sys.stdout.write(_usage() + "\n")
     elif words[0] == "--version":
         sys.stdout.write(__version__ + "\n")
     elif words[0] in COMMANDS:
-        import_module(f"spikformer.cli.{words[0]}").main(words[1:])
+        return import_module(f"spikformer.cli.{words[0]}").main(words[1:]) or 0
     else:
         raise unknown_name("command", words[0], COMMANDS)
+    return 0
 
 
 def _usage() -> str:

@@ -17,8 +17,11 @@ console = Console(soft_wrap=True, highlight=False, markup=False, width=200)
 """Where commands print what was asked for; wide, because a cut cell is worse than a wrapped line."""
 
 
-def run(command: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:
+def run(command: str, function: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Call `function` with what the arguments say, or print its help.
+
+    Returns:
+        The exit code: what `function` returns, or 0.
 
     Raises:
         ConfigError: for an unknown option, with the nearest known ones, or a wrong value.
@@ -30,9 +33,9 @@ def run(command: str, function: Callable[..., Any], arguments: Sequence[str]) ->
             call = tyro.cli(_deferred(function), args=list(arguments), prog=prog)
     except SystemExit as stop:
         if stop.code in (None, 0):  # help was asked for, and printed
-            return
+            return 0
         raise ConfigError(f"{_sentence(said.getvalue())} ({prog} --help says more)") from stop
-    call()
+    return call() or 0
 
 
 def chosen(**options: Any) -> dict[str, Any]:

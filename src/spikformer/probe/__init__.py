@@ -1,24 +1,30 @@
-"""What a network does while it runs."""
+"""What a network does while it runs, whether it does it right, and where two part."""
 
-from spikformer.probe.activity import (
-    Activity,
-    activity,
-    potential_histograms,
-    potentials,
-    recorded,
-)
+from spikformer.probe.activity import Activity, activity, potential_histograms, recorded
 from spikformer.probe.anytime import Anytime, anytime
 from spikformer.probe.attention import attention_maps, entropy, locality, rollout, shares
+from spikformer.probe.check import check
+from spikformer.probe.diff import Difference, diff
+from spikformer.probe.neurons import potentials
 from spikformer.probe.rates import FiringRates, RateMeter, firing_rates, spikes_per_step
+from spikformer.probe.subject import Subject, enlivened
+from spikformer.probe.verdict import Status, Verdict
 
 __all__ = [
     "Activity",
     "Anytime",
+    "Difference",
     "FiringRates",
     "RateMeter",
+    "Status",
+    "Subject",
+    "Verdict",
     "activity",
     "anytime",
     "attention_maps",
+    "check",
+    "diff",
+    "enlivened",
     "entropy",
     "firing_rates",
     "locality",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 
 import torch
 from jaxtyping import Float
@@ -10,10 +9,8 @@ from torch import Tensor, nn
 
 from spikformer.errors import ConfigError
 from spikformer.nn.neurons import Neuron
+from spikformer.probe.neurons import potentials
 from spikformer.probe.rates import watching
-
-UNREACHABLE = 1e30
-"""A threshold that no potential reaches."""
 
 
 class Activity:
@@ -69,19 +66,6 @@ def recorded(
     with torch.no_grad(), watching(model, see):
         model(images)
     return found
-
-
-def potentials(neuron: Neuron, current: Float[Tensor, " T *step"]) -> Float[Tensor, " T *step"]:
-    """The potential $u$ of each step before it fires or not, in the unit of the threshold."""
-    unbounded = deepcopy(neuron)
-    unbounded.options["threshold"] = UNREACHABLE
-    before, v = [], None
-    with torch.no_grad():
-        for now in current.split(1):
-            _, u = unbounded.integrate(now, v)
-            before.append(u)
-            _, v = neuron.integrate(now, v)
-    return torch.stack(before)
 
 
 def potential_histograms(

@@ -1,0 +1,84 @@
+"""Whether a network answers the same question twice in the same way."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch._functorch import config
+
+from spikformer.probe.subject import Subject
+from spikformer.probe.trace import OUTPUT, Break, Trace, first_difference, largest_gap, trace
+from spikformer.probe.verdict import TOLERANCE, Status, Verdict, broken
+
+STATE = "no state is left behind"
+RANDOM = "nothing is random in eval mode"
+STATISTICS = "no batch statistics in eval mode"
+COMPILED = "compiled as eager"
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """What neurons with a state offer, SpikingJelly's among them."""
+
+    def reset(self) -> None: ...
+
+
+def reset(network: nn.Module) -> bool:
+    """Call `reset()` of every module that has one, as SpikingJelly's `functional.reset_net` does.
+
+    Returns:
+        Whether any has.
+    """
+    found = [module for module in network.modules() if isinstance(module, Resettable)]
+    for module in found:
+        module.reset()
+    return bool(found)
+
+
+def check_state(subject: Subject, frames: Tensor) -> Verdict:
+    """A second call answers as the first. It may need `reset()` between them, and is told so."""
+    network = subject.fresh()
+    first, second = trace(subject, frames, network), trace(subject, frames, network)
+    found = first_difference(first, second)
+    if found is None:
+        return Verdict(STATE, Status.PASSED, "a second call answers as the first")
+    words = "a second call answers otherwise than the first"
+    if reset(network) and first_difference(first, trace(subject, frames, network)) is None:
+        words = f"{words}; reset() of its modules clears that: call it before every batch"
+        return broken(STATE, words, found, Status.NOTICE)
+    return broken(STATE, words, found)
+
+
+def check_randomness(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
+    """Another seed changes nothing in eval mode."""
+    found = first_difference(base, trace(subject, frames, seed=1))
+    if found is not None:
+        return broken(RANDOM, "another seed gives another answer: dropout may be alive", found)
+    return Verdict(RANDOM, Status.PASSED, "another seed changes nothing")
+
+
+def check_statistics(base: Trace) -> Verdict:
+    """No norm uses the statistics of the batch in eval mode."""
+    if base.batch_statistics:
+        words = f"norms use the statistics of the batch: {', '.join(base.batch_statistics[:3])}"
+        return Verdict(STATISTICS, Status.FAILED, words, base.batch_statistics[0])
+    return Verdict(STATISTICS, Status.PASSED, "norms use what they learnt, or there are none")
+
+
+def check_compiled(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
+    """What `torch.compile` makes of the network answers as it does, in float64."""
+    torch.compiler.reset()
+    try:
+        # The cache's key ignores decompositions: it may hold what an older kernel was.
+        with config.patch(enable_autograd_cache=False), torch.no_grad():
+            output = subject.call(subject.fresh(), frames, compiled=True)
+    except Exception as error:
+        return Verdict(COMPILED, Status.UNKNOWN, f"it does not compile here: {_first_line(error)}")
+    gap = largest_gap(base.output, output)
+    if not gap <= TOLERANCE * max(1.0, float(base.output.abs().max())):
+        return broken(COMPILED, "the compiled network answers otherwise", Break(OUTPUT, gap))
+    return Verdict(COMPILED, Status.PASSED, f"the largest difference in float64 is {gap:.1e}")
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
