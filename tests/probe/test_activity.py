@@ -57,13 +57,6 @@ def test_a_neuron_fires_where_its_potential_reaches_the_threshold(neuron):
     assert torch.equal(u >= neuron.options["threshold"], fired)
 
 
-def test_potentials_by_hand():
-    # half of the way to each current, from 0 after a spike: 0.6; (0.6 + 2) / 2 = 1.3, a spike; 0.4
-    assert potentials(LIF(), torch.tensor([1.2, 2.0, 0.8])).tolist() == pytest.approx(
-        [0.6, 1.3, 0.4]
-    )
-
-
 def test_histograms_count_every_potential():
     model = tiny()
     found = potential_histograms(model, IMAGES, bins=10)
