@@ -11,14 +11,7 @@ from PIL import Image
 from spikformer.cli import COMMANDS, main
 from spikformer.data import load_data
 
-QUICK = ["--trainer.epochs", "1", "--data.batch-size", "256"]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli") / "run"
-    assert main(["train", "digits", "--run", str(folder), *QUICK]) == 0
-    return folder
+from .conftest import QUICK
 
 
 def says(capsys, *words):

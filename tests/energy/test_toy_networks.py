@@ -179,3 +179,19 @@ def test_a_functional_mask_counts_and_a_neurons_own_products_do_not():
     assert found["", "mask"]["macs"] == 4
     assert found["", "mask"]["additions"] == 2
     assert found["neuron", "neuron"]["neuron_updates"] == 4
+
+
+def test_a_network_of_spikingjelly_is_counted_without_code_for_it():
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based.model.spikformer import Spikformer as Theirs
+
+    theirs = Theirs(
+        T=2, img_size_h=16, img_size_w=16, patch_size=4, num_classes=5, embed_dims=32,
+        num_heads=2, depths=1,
+    )  # fmt: skip
+    found = profile(theirs, [torch.rand(2, 3, 3, 16, 16)], steps=2)
+    roles = [row["role"] for row in found.rows()]
+    # four stages, position, qkv, projection, two of the MLP, head; a neuron after all but the head,
+    # and one after the product
+    assert (roles.count("map"), roles.count("attention"), roles.count("neuron")) == (10, 1, 10)
+    assert found.rows()[-1]["layer"] == "head"

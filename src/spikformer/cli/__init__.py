@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "accuracy and firing rates of a run or of weights",
     "compare": "runs side by side: settings, results, curves",
     "predict": "class probabilities for image files",
+    "profile": "what a network computes, and what that costs by every convention",
     "check": "what any spiking network promises: samples and steps apart, spikes 0 and 1",
     "diff": "the layer, step and neuron where two networks part",
     "models": "list the models",

@@ -43,11 +43,11 @@ def chosen(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def plain_table(*columns: str) -> Table:
-    """A table without lines, whose cells are never cut."""
+def plain_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    """A table without lines, whose cells are never cut; `numbers` stand below each other."""
     table = Table(box=None, show_header=any(columns))
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=True, justify="right" if column in numbers else "left")
     return table
 
 

@@ -92,9 +92,9 @@ def spikformer_strict(place: Place, costs: Costs) -> float:
 
 
 def spikingformer(place: Place, costs: Costs, most: float = 30) -> float:
-    """Rate times dense, and biases; inputs above `most` multiply.
+    """Rate times dense, and biases; inputs above 30 multiply, and so does the head.
 
-    `energy_consumption_calculation` of zhouchenlin2096/Spikingformer, with Nspks_max = 30.
+    `energy_consumption_calculation` of zhouchenlin2096/Spikingformer, with Nspks_max = `most`.
     """
     operation = place.operation
     if place.first or place.head:
@@ -107,12 +107,12 @@ def spikingformer(place: Place, costs: Costs, most: float = 30) -> float:
 
 
 def spikingformer_binary(place: Place, costs: Costs) -> float:
-    """The same with Nspks_max = 1: whatever is not 0 or 1 multiplies."""
+    """The same, but whatever is not 0 or 1 multiplies (Nspks_max = 1)."""
     return spikingformer(place, costs, most=1)
 
 
 def sdt(place: Place, costs: Costs) -> float:
-    """Share of what is not 0, times dense; masks by theirs.
+    """Share of what is not 0 times dense; masks by their additions, the head is free.
 
     Spike-driven Transformer (Yao et al., NeurIPS 2023), table of FLOPs.
     """
@@ -126,7 +126,7 @@ def sdt(place: Place, costs: Costs) -> float:
 
 
 def spikingresformer(place: Place, costs: Costs) -> float:
-    """Synaptic operations of everything but the first layer, both products included.
+    """Exact additions, an input of 2 twice, of everything but the first layer.
 
     `utils` of xyshi2000/SpikingResformer.
     """
@@ -148,7 +148,7 @@ def neurobench(place: Place, costs: Costs) -> float:
 
 
 def with_memory(place: Place, costs: Costs) -> float:
-    """`spikformer-strict`, and every word that is moved.
+    """What strict counts, and every byte that is moved.
 
     Weights are read once; activations and potentials are written and read once a step.
     """
@@ -156,9 +156,9 @@ def with_memory(place: Place, costs: Costs) -> float:
 
 
 def ann_twin(place: Place, costs: Costs) -> float:
-    """The same network without spikes and time: all multiplies, and softmax wants $QK^T$ first.
+    """The same network without spikes and time: everything multiplies.
 
-    Spikformer, eq. 23.
+    Spikformer, eq. 23; its softmax wants $QK^T$ first.
     """
     operation = place.operation
     if operation.role in ("neuron", "mask"):
@@ -168,9 +168,10 @@ def ann_twin(place: Place, costs: Costs) -> float:
 
 
 def qnn_twin(place: Place, costs: Costs) -> float:
-    r"""The twin with activations of $\lceil\log_2(T+1)\rceil$ bits: an addition for each bit.
+    r"""The twin with as many bits as T steps can say: an addition for each bit.
 
-    Bits as by Yan et al., arXiv 2409.08290; what a bit costs is our choice, and moves no data.
+    $\lceil\log_2(T+1)\rceil$ bits, Yan et al., arXiv 2409.08290; what a bit costs is our choice, and no
+    data are moved.
     """
     bits = ceil(log2(place.steps + 1))
     return ann_twin(place, costs) / costs.mac_pj * bits * costs.ac_pj

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import spikformer.kernels  # noqa: F401 declares the operations that are named below
 from spikformer.energy.operands import kind_of
 from spikformer.energy.operations import Operation
+from spikformer.nn.recognition import named_neurons
 
 OFTEN = math.inf
 """Instances of what cannot have run once for all steps."""
@@ -51,6 +53,8 @@ class Watch(TorchDispatchMode):
     A weight is told from an activation by where it comes from: what parameters and buffers alone
     give, such as a norm folded into a convolution, is one. Memory is that of one forward pass.
 
+    A neuron is told by its name or class, or by the spikes that it makes.
+
     Args:
         model: The network.
     """
@@ -60,6 +64,7 @@ class Watch(TorchDispatchMode):
         self.model = model
         self.samples = 0
         self.operations: dict[tuple[str, str, int], Operation] = {}
+        self._neurons = named_neurons(model)
         self._calls = [_Call("")]
         self._weights: set[int] = set()
         self._held: list[Tensor] = []
@@ -156,7 +161,7 @@ class Watch(TorchDispatchMode):
         with torch._C._DisableTorchDispatch():
             call = self._calls[-1]
             self._flush(call.product)
-            if not call.busy and _fires(args, out):
+            if not call.busy and (call.name in self._neurons or _fires(args, out)):
                 self.row("neuron").update(args[0])
             else:
                 for a, b, made in call.masks:

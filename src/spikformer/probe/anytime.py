@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
 from spikformer.errors import ConfigError
@@ -34,7 +33,7 @@ class Anytime:
 
 def anytime(
     model: Spikformer,
-    batches: Iterable[tuple[Float[Tensor, "B *T C H W"], Int64[Tensor, " B"]]],
+    batches: Iterable[tuple[Tensor, Tensor]],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Anytime:
     """Accuracy after every step, and of stopping once the answer is sure enough.
@@ -44,7 +43,7 @@ def anytime(
 
     Args:
         model: The network, in evaluation.
-        batches: Images or frames, and their labels.
+        batches: Images [B, C, H, W] or frames [B, T, C, H, W], and their labels [B].
         thresholds: Of the largest probability, by the mean of the logits so far.
 
     Raises:

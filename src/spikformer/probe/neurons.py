@@ -1,31 +1,17 @@
-"""Which modules are neurons, of any library, and how far from firing they were."""
+"""What neurons give away: spikes where there were none, and how far from firing they were."""
 
 import copy
-import re
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikformer.nn.neurons import Neuron
-from spikformer.probe.rates import NEURON
 
-FOREIGN = {"BaseNode", "SimpleBaseNode", "SpikingNeuron"}
-"""What neurons of SpikingJelly (the first two) and snnTorch inherit from."""
-NOT_SPIKING = "NonSpiking"
-NAMED_LIKE_ONE = re.compile(r"(IF|Neuron|Node)$")
-"""How a class of one's own says what it is: `MyLIF`."""
 UNREACHABLE = 1e30
 """A threshold."""
 NEARLY = 1e-3
 """A number this close to 0 or 1 was meant to be it: `hard + soft - soft.detach()` gives 0.99999994."""
-
-
-def named_neurons(network: nn.Module) -> set[str]:
-    """Modules that are neurons by their name or class."""
-    named = {name for name, module in network.named_modules() if _is_neuron(name, module)}
-    # Only the innermost: a block that ends with a neuron is named like one too.
-    return {name for name in named if not any(other.startswith(f"{name}.") for other in named)}
 
 
 def binarises(x: Tensor | None, output: Tensor) -> bool:
@@ -53,14 +39,3 @@ def potentials(neuron: Neuron, current: Float[Tensor, " T *step"]) -> Float[Tens
             before.append(silent.integrate(x, v)[1])
             v = neuron.integrate(x, v)[1]
     return torch.stack(before)
-
-
-def _is_neuron(name: str, module: nn.Module) -> bool:
-    kinds = {kind.__name__ for kind in type(module).__mro__}
-    if isinstance(module, nn.Identity) or any(kind.startswith(NOT_SPIKING) for kind in kinds):
-        return False
-    return (
-        name.endswith(NEURON)
-        or bool(kinds & FOREIGN)
-        or bool(NAMED_LIKE_ONE.search(type(module).__name__))
-    )

@@ -10,9 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from spikformer.errors import ConfigError
-
-NEURON = "neuron"
-"""How the name of every neuron ends, whatever its class: `neuron`, or `value_neuron`."""
+from spikformer.nn.recognition import NEURON
 
 
 class FiringRates:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikformer.probe.neurons import binarises, named_neurons
+from spikformer.nn.recognition import named_neurons
+from spikformer.probe.neurons import binarises
 from spikformer.probe.subject import Subject, first_tensor
 
 OUTPUT = "output"
