@@ -160,11 +160,7 @@ def ann_twin(place: Place, costs: Costs) -> float:
 
     Spikformer, eq. 23; its softmax wants $QK^T$ first.
     """
-    operation = place.operation
-    if operation.role in ("neuron", "mask"):
-        return 0.0
-    dense = operation.macs_tokens_first if operation.role == "attention" else operation.macs
-    return costs.mac_pj * place.of_one_pass(dense)
+    return costs.mac_pj * of_twin(place)
 
 
 def qnn_twin(place: Place, costs: Costs) -> float:
@@ -173,8 +169,21 @@ def qnn_twin(place: Place, costs: Costs) -> float:
     $\lceil\log_2(T+1)\rceil$ bits, Yan et al., arXiv 2409.08290; what a bit costs is our choice, and no
     data are moved.
     """
-    bits = ceil(log2(place.steps + 1))
-    return ann_twin(place, costs) / costs.mac_pj * bits * costs.ac_pj
+    return costs.ac_pj * bits_of(place.steps) * of_twin(place)
+
+
+def of_twin(place: Place) -> float:
+    """Multiply-accumulates of an operation in the network without spikes and time."""
+    operation = place.operation
+    if operation.role in ("neuron", "mask"):
+        return 0.0
+    dense = operation.macs_tokens_first if operation.role == "attention" else operation.macs
+    return place.of_one_pass(dense)
+
+
+def bits_of(steps: int) -> int:
+    """Bits that tell apart as many values as so many steps."""
+    return ceil(log2(steps + 1))
 
 
 def traffic(place: Place, costs: Costs) -> float:

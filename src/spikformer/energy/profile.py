@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikformer.energy.conventions import CONVENTIONS, Costs, Place, Rule, traffic
+from spikformer.energy.conventions import (
+    CONVENTIONS,
+    Costs,
+    Place,
+    Rule,
+    bits_of,
+    of_twin,
+    traffic,
+)
 from spikformer.energy.watch import Watch
 from spikformer.errors import ConfigError
 
@@ -52,10 +60,9 @@ class Profile:
         }
 
     def break_even_rate(self) -> float:
-        """Mean rate at which the additions of all maps cost as much as the quantised twin."""
-        twin = sum(self.conventions["qnn-twin"](place, self.costs) for place in self.places)
-        dense = sum(p.macs for p in self.places if p.operation.role != "neuron")
-        return twin / (self.costs.ac_pj * dense)
+        """Mean rate at which there are as many additions as in the quantised twin."""
+        twin = bits_of(self.steps) * sum(of_twin(place) for place in self.places)
+        return twin / sum(p.macs for p in self.places if p.operation.role != "neuron")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, fit for JSON."""
