@@ -3,8 +3,9 @@ import torch
 from helpers.networks import tiny
 
 from spikformer import Spikformer
+from spikformer.energy import profile
 from spikformer.errors import ConfigError
-from spikformer.probe import anytime
+from spikformer.probe import anytime, energy_by_step
 
 
 class Told(Spikformer):
@@ -47,3 +48,20 @@ def test_each_sample_stops_where_it_is_sure():
 def test_nothing_to_answer_is_refused():
     with pytest.raises(ConfigError, match="no batch"):
         anytime(tiny(), [])
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_energy_grows_with_every_step_to_that_of_all(frames):
+    model = tiny()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(
+        3, *([4] if frames else []), 3, 8, 8, dtype=torch.float64, generator=generator
+    )
+    found = energy_by_step(model, [images])
+    whole = profile(model, [images]).energy_mj()
+    for name in ("spikformer", "spikformer-strict", "with-memory"):
+        assert found[name][-1] == whole[name]
+        assert found[name] == sorted(found[name])
+        assert found[name][0] > 0
+    assert found["ann-twin"] == pytest.approx([whole["ann-twin"]] * 4)
+    assert model.steps == 4

@@ -1,7 +1,7 @@
 """What a network does while it runs, whether it does it right, and where two part."""
 
 from spikformer.probe.activity import Activity, activity, potential_histograms, recorded
-from spikformer.probe.anytime import Anytime, anytime
+from spikformer.probe.anytime import Anytime, anytime, energy_by_step
 from spikformer.probe.attention import attention_maps, entropy, locality, rollout, shares
 from spikformer.probe.check import check
 from spikformer.probe.diff import Difference, diff
@@ -24,6 +24,7 @@ __all__ = [
     "attention_maps",
     "check",
     "diff",
+    "energy_by_step",
     "enlivened",
     "entropy",
     "firing_rates",

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from spikformer.energy import profile
 from spikformer.errors import ConfigError
 from spikformer.models import Spikformer
 
@@ -75,3 +77,29 @@ def anytime(
         exit_top1=[correct[at, of_samples].double().mean().item() for at in exits],
         exit_steps=[(at + 1).double().mean().item() for at in exits],
     )
+
+
+def energy_by_step(
+    model: Spikformer, batches: Sequence[Float[Tensor, "B *T C H W"]]
+) -> dict[str, list[float]]:
+    """Convention to the millijoules of a sample that stops after t steps, for t = 1 to T.
+
+    Each t is a pass of its own.
+
+    Args:
+        model: The network.
+        batches: Images or frames, seen T times.
+    """
+    steps = batches[0].shape[1] if batches[0].dim() == 5 else model.steps
+    by_step = [_energies(model, batches, t) for t in range(1, steps + 1)]
+    return {name: [each[name] for each in by_step] for name in by_step[0]}
+
+
+def _energies(model: Spikformer, batches: Sequence[Tensor], t: int) -> dict[str, float]:
+    whole = model.steps
+    model.steps = t
+    try:
+        shown = [batch[:, :t] if batch.dim() == 5 else batch for batch in batches]
+        return profile(model, shown, steps=t).energy_mj()
+    finally:
+        model.steps = whole
