@@ -34,6 +34,7 @@ def test_the_remark_says_so():
     assert remark("spikformer_4_384_patch4") is None
 
 
+@pytest.mark.slow
 def test_the_papers_ann_is_all_maps_and_the_attention_of_one_block():
     model = create_model("spikformer_8_512", steps=1, num_classes=0)
     rows = profile(model, [torch.zeros(1, 3, 224, 224)]).rows()

@@ -139,7 +139,12 @@ DENSE = {
 }
 
 
-@pytest.mark.parametrize("name", DENSE)
+LARGE = ("spikformer_6_512", "spikformer_8_512", "spikformer_10_512", "spikformer_8_768")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in DENSE]
+)
 def test_dense_macs_are_the_published_ones(name):
     side, printed = DENSE[name]
     channels = 2 if "dvs" in name else 3
