@@ -6,6 +6,7 @@ from spikformer.probe.attention import attention_maps, entropy, locality, rollou
 from spikformer.probe.check import check
 from spikformer.probe.diff import Difference, diff
 from spikformer.probe.neurons import potentials
+from spikformer.probe.purity import Sight, purity
 from spikformer.probe.rates import FiringRates, RateMeter, firing_rates, spikes_per_step
 from spikformer.probe.subject import Subject, enlivened
 from spikformer.probe.verdict import Status, Verdict
@@ -16,6 +17,7 @@ __all__ = [
     "Difference",
     "FiringRates",
     "RateMeter",
+    "Sight",
     "Status",
     "Subject",
     "Verdict",
@@ -31,6 +33,7 @@ __all__ = [
     "locality",
     "potential_histograms",
     "potentials",
+    "purity",
     "recorded",
     "rollout",
     "shares",
