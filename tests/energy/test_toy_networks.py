@@ -135,7 +135,7 @@ def test_an_integer_residual():
     x = torch.tensor([[0.0, 1, 2, 5]])
     found = rows(TwoMaps(nn.Linear(4, 3, bias=False)), x)["layer", "map"]
     assert (found["macs"], found["additions"], found["synaptic_operations"]) == (12, 9, 24)
-    assert (found["input"], found["input_highest"]) == ("integer", 5)
+    assert (found["input"], found["input_largest"]) == ("integer", 5)
     assert found["spikformer_pj"] == pytest.approx(AC * 8 / 4 * 12)  # weighted
     assert found["spikformer-strict_pj"] == pytest.approx(MAC * 12)
     assert found["spikingformer_pj"] == pytest.approx(AC * 8 / 4 * 12)

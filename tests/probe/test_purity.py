@@ -14,6 +14,6 @@ def test_only_what_lies_behind_a_residual_sum_sees_counts():
     assert impure == ["stem.stages.0.conv", *counts, "head"]
     for n, layer in enumerate(counts):
         assert seen[layer, "map"].kinds == ("integer",)
-        assert 2 <= seen[layer, "map"].highest[0] <= n + 2
+        assert 2 <= seen[layer, "map"].largest[0] <= n + 2
     assert seen["blocks.0.attention", "attention"].kinds == ("binary",) * 3
     assert seen["stem.stages.0.conv", "map"].kinds == seen["head", "map"].kinds == ("float",)

@@ -183,7 +183,7 @@ def _print(source: str, found: "Profile", what: str) -> None:
     for row in found.rows():
         if row["role"] != "neuron":
             kind = row["input"] + (
-                f" to {row['input_highest']:.0f}" if row["input"] == "integer" else ""
+                f" to {row['input_largest']:.0f}" if row["input"] == "integer" else ""
             )
             table.add_row(
                 row["layer"],

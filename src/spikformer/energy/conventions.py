@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, log2
 
+from spikformer.energy.operands import Operand
 from spikformer.energy.operations import Operation
+from spikformer.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +22,20 @@ class Costs:
         ac_pj: An addition, likewise.
         byte_pj: A byte read or written (SpikingJelly 2.0, `estimate_simple_energy`).
         word_bytes: Of a weight, an activation, a potential.
+
+    Raises:
+        ConfigError: when one is negative.
     """
 
     mac_pj: float = 4.6
     ac_pj: float = 0.9
     byte_pj: float = 24.96
     word_bytes: int = 4
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ConfigError(f"{name} must not be negative, got {value}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class Place:
 
     def of_one_pass(self, count: float) -> float:
         """A count of the operation in a network without time."""
-        alone = self.operation.shared or self.head
+        alone = self.operation.shared or self.operation.once
         return count / self.samples / (1 if alone else self.steps)
 
     @property
@@ -101,7 +111,8 @@ def spikingformer(place: Place, costs: Costs, most: float = 30) -> float:
         return costs.mac_pj * place.macs
     if operation.role != "map":
         return _by_rates(place, costs)
-    if operation.input.highest > most:
+    whole = operation.input.kind != "float" and operation.input.largest <= most
+    if not whole or (most == 1 and operation.input.kind != "binary"):
         return costs.mac_pj * place.macs
     return _by_rates(place, costs) + costs.ac_pj * place.of_all_steps(operation.biases)
 
@@ -136,15 +147,19 @@ def spikingresformer(place: Place, costs: Costs) -> float:
 
 
 def neurobench(place: Place, costs: Costs) -> float:
-    """Effective operations: of what is not 0, spikes add and all else multiplies.
+    """Additions of what is 0, 1 or -1; what else is not 0 multiplies.
 
-    NeuroBench 2.3. Its hooks see layers and so miss the products of attention; they count here.
+    NeuroBench 2.3. Its hooks see layers and so miss the products of attention, which count here; and it
+    leaves out weights that are 0.
     """
     operation = place.operation
     if operation.role == "neuron":
         return 0.0
-    adds = any(operand.kind == "binary" for operand in operation.operands)
-    return (costs.ac_pj if adds else costs.mac_pj) * place.additions
+    parts = [(p.factors, p.additions) for p in operation.products]
+    return sum(
+        (costs.ac_pj if any(map(_is_spike, factors)) else costs.mac_pj) * place.of_all_steps(count)
+        for factors, count in parts or [(operation.operands, operation.additions)]
+    )
 
 
 def with_memory(place: Place, costs: Costs) -> float:
@@ -215,16 +230,27 @@ def _by_rates(place: Place, costs: Costs) -> float:
 
 
 def _by(rates: list[float], place: Place, costs: Costs) -> float:
-    """Additions as rate times dense; what is no spike multiplies."""
+    """Additions as rate times dense; where no factor is spikes or counts, it multiplies."""
     operation = place.operation
     if operation.role == "neuron":
         return 0.0
     if operation.role == "mask":
         return costs.ac_pj * place.additions
-    if all(operand.kind == "float" for operand in operation.operands):
-        return costs.mac_pj * place.macs
-    if operation.role == "attention":
+    if operation.role == "attention" and all(o.kind != "float" for o in operation.operands):
         q, k, v = rates
         half = place.of_all_steps(operation.macs_keys_first) / 2
         return costs.ac_pj * half * (min(k, v) + q)
-    return costs.ac_pj * place.macs * min(rates)
+    if operation.role == "map":
+        whole = operation.input.kind != "float"
+        return place.macs * (costs.ac_pj * rates[0] if whole else costs.mac_pj)
+    return sum(place.of_all_steps(p.macs) * _price(p.factors, costs) for p in operation.products)
+
+
+def _price(factors: tuple[Operand, ...], costs: Costs) -> float:
+    """Of a multiply-accumulate of two factors: an addition as often as the sparser spikes."""
+    rates = [operand.rate for operand in factors if operand.kind != "float"]
+    return costs.ac_pj * min(rates) if rates else costs.mac_pj
+
+
+def _is_spike(operand: Operand) -> bool:
+    return operand.kind != "float" and operand.largest <= 1

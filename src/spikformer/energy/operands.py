@@ -16,7 +16,7 @@ class Operand:
     Args:
         elements: How many numbers there were.
         nonzero: How many of them were not 0.
-        total: Their sum; of spikes their number, of counts each with its weight.
+        total: Sum of their absolute values; of spikes their number, of counts each with its weight.
         lowest: The smallest.
         highest: The largest.
         whole: Whether all were whole numbers.
@@ -33,12 +33,13 @@ class Operand:
         """Add a tensor's numbers."""
         if x.numel() == 0:
             return
+        x = x if x.is_floating_point() else x.to(torch.float32)
         low, high = x.aminmax()
         whole = (x == x.round()).all()
         facts = torch.stack([f.double() for f in (x.count_nonzero(), low, high, whole)]).tolist()
         self.elements += x.numel()
         self.nonzero += int(facts[0])
-        self.total += float(x.sum(dtype=torch.float64))
+        self.total += float(x.abs().sum(dtype=torch.float64))
         self.lowest, self.highest = min(self.lowest, facts[1]), max(self.highest, facts[2])
         self.whole &= bool(facts[3])
 
@@ -51,13 +52,18 @@ class Operand:
 
     @property
     def rate(self) -> float:
-        """Mean of the elements: spikes per neuron per step, where they are spikes or counts."""
+        """Mean of the absolute values: spikes per neuron per step, where they are spikes or counts."""
         return self.total / self.elements if self.elements else 0.0
 
     @property
     def density(self) -> float:
         """Share of elements that are not 0."""
         return self.nonzero / self.elements if self.elements else 0.0
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute value."""
+        return max(abs(self.lowest), abs(self.highest)) if self.elements else 0.0
 
 
 def kind_of(x: Tensor) -> Kind:

@@ -16,6 +16,7 @@ from spikformer.energy.conventions import (
     of_twin,
     traffic,
 )
+from spikformer.energy.operands import Operand
 from spikformer.energy.watch import Watch
 from spikformer.errors import ConfigError
 
@@ -33,6 +34,7 @@ class Profile:
         parameters: Of the whole network.
         costs: In picojoules.
         conventions: From names to rules.
+        uncounted: Operations with weights that ran and that nothing counts.
     """
 
     places: tuple[Place, ...]
@@ -41,6 +43,7 @@ class Profile:
     parameters: int
     costs: Costs
     conventions: Mapping[str, Rule]
+    uncounted: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each operation, with units in the names of its numbers; they add up to `total`."""
@@ -73,8 +76,12 @@ class Profile:
             "costs": vars(self.costs),
             "energy_mj": self.energy_mj(),
             "break_even_rate": self.break_even_rate(),
+            "uncounted": self.uncounted,
             "total": self.total(),
-            "operations": self.rows(),
+            "operations": [
+                row | {"operands": [_facts(operand) for operand in place.operation.operands]}
+                for row, place in zip(self.rows(), self.places, strict=True)
+            ],
         }
 
     def _row(self, place: Place) -> dict[str, Any]:
@@ -84,7 +91,7 @@ class Profile:
             "layer": operation.layer,
             "role": operation.role,
             "input": first.kind,
-            "input_highest": first.highest,
+            "input_largest": first.largest,
             "input_rate": first.rate,
             "input_density": first.density,
             "parameters": operation.parameters,
@@ -100,8 +107,13 @@ class Profile:
         }
 
 
-LOCAL = ("input_highest", "input_rate", "input_density")
+LOCAL = ("input_largest", "input_rate", "input_density")
 """Numbers of a row that cannot be added up."""
+
+
+def _facts(operand: Operand) -> dict[str, Any]:
+    facts = {name: getattr(operand, name) for name in ("kind", "rate", "density", "largest")}
+    return facts | {"elements": operand.elements}
 
 
 def profile(
@@ -109,6 +121,8 @@ def profile(
     batches: Iterable[Tensor],
     *,
     steps: int | None = None,
+    still: bool | None = None,
+    batch_axis: int = 0,
     costs: Costs | None = None,
     conventions: Mapping[str, Rule] = CONVENTIONS,
     before: Callable[[], object] | None = None,
@@ -118,16 +132,19 @@ def profile(
     Args:
         model: The network, which is put into evaluation.
         batches: Images [B, C, H, W], or frames [B, T, ...].
-        steps: $T$. None asks the model (`steps` or `T`), and frames.
+        steps: $T$. None asks frames [B, T, ...], and else the model (`steps` or `T`).
+        still: Whether all steps of a sample see the same. None takes images of four axes for that.
+        batch_axis: Where the samples are: 1 in frames [T, B, ...].
         costs: Of an operation; None takes the usual ones.
         conventions: From names to rules; a new one is a function of a `Place` and `Costs`.
         before: Called before every batch: resets a network that keeps its state.
 
     Raises:
-        ConfigError: when there is no batch, T is not known, or nothing in the network is counted.
+        ConfigError: when there is no batch, T is not known, the network fails on a batch, or nothing
+            in it is counted.
     """
     watch = Watch(model)
-    was_training = model.training
+    training = {module: module.training for module in model.modules()}
     model.eval()
     known = steps
     try:
@@ -136,15 +153,26 @@ def profile(
                 known = steps or _steps(model, batch)
                 if before is not None:
                     before()
-                with watch.forward_pass(len(batch), known):
-                    model(batch)
+                alike = batch.dim() == 4 if still is None else still
+                with watch.forward_pass(batch, batch.shape[batch_axis], known, alike):
+                    _run(model, batch)
     finally:
-        model.train(was_training)
+        for module, was in training.items():
+            module.training = was
     if not watch.operations or known is None:
         raise ConfigError("there is nothing to profile: no batch, or no operation that is counted")
     parameters = sum(p.numel() for p in model.parameters())
     places = _places(watch, known)
-    return Profile(places, watch.samples, known, parameters, costs or Costs(), conventions)
+    missed = tuple(sorted(watch.uncounted))
+    return Profile(places, watch.samples, known, parameters, costs or Costs(), conventions, missed)
+
+
+def _run(model: nn.Module, batch: Tensor) -> None:
+    try:
+        model(batch)
+    except Exception as error:  # whatever a network of one's own raises
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"the network fails on {[*batch.shape]}: {said}") from error
 
 
 def _steps(model: nn.Module, batch: Tensor) -> int:
@@ -167,7 +195,7 @@ def _places(watch: Watch, steps: int) -> tuple[Place, ...]:
             watch.samples,
             steps,
             first=n == min(maps, default=-1),
-            head=n in maps and n > last,
+            head=n in maps and n > last and not each.shared,
         )
         for n, each in enumerate(operations)
     )

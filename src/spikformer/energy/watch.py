@@ -1,31 +1,31 @@
 """See every operation of a network while it runs, whoever wrote it."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import spikformer.kernels  # noqa: F401 declares the operations that are named below
+from spikformer.energy.counters import COUNTERS, NO_MAPS, TIME_BEGINS
 from spikformer.energy.operands import kind_of
-from spikformer.energy.operations import Operation
+from spikformer.energy.operations import Factors, Operation, Role
 from spikformer.nn.recognition import named_neurons
 
-OFTEN = math.inf
-"""Instances of what cannot have run once for all steps."""
+Key = tuple[str, str, int]
+"""Layer, role, and the place of its weights, or its number in a call of the layer."""
 
 
-class _Product(NamedTuple):
-    """Of activations, a [..., m, k] by b [..., k, n]."""
+@dataclass(eq=False)
+class _Product:
+    """Of activations, a [..., m, k] by b [..., k, n]: itself, or half of an attention."""
 
     a: Tensor
     b: Tensor
-    out: Tensor
+    counted: bool = False
 
 
 @dataclass
@@ -35,25 +35,44 @@ class _Call:
     Args:
         name: In its model.
         number: How many operations of each role it has begun.
-        product: One that may turn out to be half an attention.
+        products: Those that may turn out to be half an attention.
         masks: Products element by element, which are a neuron's own if this is one.
         busy: Whether anything that is counted ran in it.
     """
 
     name: str
     number: dict[str, int] = field(default_factory=dict)
-    product: _Product | None = None
+    products: list[_Product] = field(default_factory=list)
     masks: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     busy: bool = False
+
+
+class _Tags:
+    """What is known of tensors of this pass. They are kept, or others would take their places."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._known: dict[int, tuple[Tensor, Any]] = {id(x): (x, None) for x in tensors}
+
+    def __contains__(self, x: Tensor) -> bool:
+        return id(x) in self._known
+
+    def get(self, x: Tensor) -> Any:
+        return self._known.get(id(x), (x, None))[1]
+
+    def set(self, x: Tensor, tagged: bool, value: Any = None) -> None:
+        """Say whether x has the tag: an operation in place may take it away."""
+        if tagged:
+            self._known[id(x)] = (x, value)
+        else:
+            self._known.pop(id(x), None)
 
 
 class Watch(TorchDispatchMode):
     """Counts the operations of a model's forward passes into `operations`, first seen first.
 
     A weight is told from an activation by where it comes from: what parameters and buffers alone
-    give, such as a norm folded into a convolution, is one. Memory is that of one forward pass.
-
-    A neuron is told by its name or class, or by the spikes that it makes.
+    give, such as a norm folded into a convolution, is one. A neuron is told by its name or class, or
+    by the spikes that it makes. Memory is that of one forward pass.
 
     Args:
         model: The network.
@@ -63,33 +82,43 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.model = model
         self.samples = 0
-        self.operations: dict[tuple[str, str, int], Operation] = {}
+        self.operations: dict[Key, Operation] = {}
+        self.uncounted: set[str] = set()
         self._neurons = named_neurons(model)
+        self._begin([])
+
+    def _begin(self, still: list[Tensor]) -> None:
+        own = [*self.model.parameters(), *self.model.buffers()]
+        self._places = {_place(x) for x in own if x.numel()}
+        self._weights, self._still, self._made = _Tags(own), _Tags(still), _Tags([])
         self._calls = [_Call("")]
-        self._weights: set[int] = set()
-        self._held: list[Tensor] = []
-        self._instances: dict[tuple[str, str, int], float] = {}
+        self._ran: dict[Key, list[tuple[int, bool]]] = {}
 
     @contextmanager
-    def forward_pass(self, samples: int, steps: int) -> Iterator[None]:
-        """One forward pass, of so many samples and steps, runs in this block."""
-        self._calls, self._instances = [_Call("")], {}
-        self._held = [*self.model.parameters(), *self.model.buffers()]
-        self._weights = {_place(x) for x in self._held if x.numel()}
-        hooks = [hook for name, m in self.model.named_modules() for hook in self._hooks(name, m)]
-        try:
+    def forward_pass(self, batch: Tensor, samples: int, steps: int, still: bool) -> Iterator[None]:
+        """One forward pass runs in this block.
+
+        Args:
+            batch: What goes in.
+            samples: How many samples that is.
+            steps: $T$.
+            still: Whether it is the same for all steps of a sample, who see it one after the other.
+        """
+        self._begin([batch] if still else [])
+        with ExitStack() as stack:
+            for name, module in self.model.named_modules():
+                for hook in self._hooks(name, module):
+                    stack.callback(hook.remove)
+            stack.enter_context(_in_plain_operations())
             with self:
                 yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            self._held, self._calls = [], [_Call("")]
+            self._leave(None, None)
         self.samples += samples
-        # What ran once a sample before anything ran once a step is shared by the steps.
-        for key, instances in self._instances.items():
-            if steps == 1 or instances != samples:
-                break
-            self.operations[key].shared = True
+        for key, ran in self._ran.items():
+            (instances, alike), once = ran[0], len(ran) == 1
+            self.operations[key].once = once and instances == samples
+            self.operations[key].shared = once and alike and steps > 1
+        self._begin([])
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -100,189 +129,161 @@ class Watch(TorchDispatchMode):
         if out is not NotImplemented:
             return out
         out = func(*args, **kwargs)
-        count = COUNTERS.get(func.overloadpacket)
-        if count is not None:
-            count(self, out, *args, **kwargs)
-        tensors = [x for x in tree_leaves(args) if isinstance(x, Tensor)]
-        if tensors and all(self.is_weight(x) for x in tensors):
-            made = [x for x in tree_leaves(out) if isinstance(x, Tensor) and x.numel()]
-            self._held += made  # or another tensor would take their place in memory
-            self._weights.update(_place(x) for x in made)
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        if tensors and not all(x in self._weights for x in tensors):
+            count = COUNTERS.get(func.overloadpacket)
+            if count is not None:
+                count(self, out, *args, **kwargs)
+            elif _maps(func, [x for x in tensors if x in self._weights]):
+                self.uncounted.add(func.overloadpacket.__name__)
+        self._tag(func, tensors, [x for x in tree_leaves(out) if isinstance(x, Tensor)])
         return out
 
-    def row(self, role: str, instances: float = OFTEN) -> Operation:
-        """The row of what the running module does next, on so many samples times steps."""
+    def row(self, role: Role, instances: int, x: Tensor, weight: Tensor | None = None) -> Operation:
+        """The row of what the running module does next.
+
+        Args:
+            role: What it does.
+            instances: On how many samples times steps.
+            x: What it is given.
+            weight: Of a map: the same one is the same row.
+        """
         call = self._calls[-1]
         call.busy = True
         number = call.number.get(role, 0)
         call.number[role] = number + 1
+        if weight is not None and _place(weight) in self._places:
+            number = _place(weight)
         key = (call.name, role, number)
-        self._instances[key] = self._instances.get(key, 0) + instances
-        if key not in self.operations:
-            self.operations[key] = Operation(call.name, role)  # pyright: ignore[reportArgumentType]
-        return self.operations[key]
+        self._ran.setdefault(key, []).append((instances, x in self._still))
+        return self.operations.setdefault(key, Operation(call.name, role))
 
     def is_weight(self, x: Tensor) -> bool:
-        return x.numel() > 0 and _place(x) in self._weights
+        return x in self._weights
 
     def multiply(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        """A product of activations: half an attention, if the one before it is the other half."""
-        call = self._calls[-1]
-        second, first = _Product(a, b, out), call.product
-        call.product = None
-        if first is None or (roles := _attention(first, second)) is None:
-            self._flush(first)
-            call.product = second
-        else:
-            self.row("attention").attend(first[:2], second[:2], *roles)
+        """A product of activations: half an attention, if the other half is a factor of it."""
+        first = self._made.get(a) or self._made.get(b)
+        if first is not None and not first.counted:
+            first.counted = True
+            q, k, v = _attention((first.a, first.b), a, b, left=self._made.get(a) is first)
+            self.row("attention", 0, q).attend((first.a, first.b), (a, b), q, k, v)
+            return
+        product = _Product(a, b)
+        self._calls[-1].products.append(product)
+        self._made.set(out, tagged=True, value=product)
 
     def mask(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """A product element by element, if it is one of activations and spikes are in it."""
         if min(a.dim(), b.dim()) < 2 or self.is_weight(a) or self.is_weight(b):
             return
         if "binary" in (kind_of(a), kind_of(b)):
-            self._calls[-1].masks.append((a, b, out))
+            self._calls[-1].masks.append((a.clone(), b.clone(), out))
 
-    def _flush(self, product: _Product | None) -> None:
-        if product is not None:
-            self.row("product").multiply(product.a, product.b)
+    def _tag(self, func: Any, tensors: list[Tensor], made: list[Tensor]) -> None:
+        weights = bool(tensors) and all(x in self._weights for x in tensors)
+        others = [x for x in tensors if x not in self._weights]
+        still = bool(others) and all(x in self._still for x in others) and not _begins(func, others)
+        source = self._made.get(others[0]) if len(others) == 1 else None
+        for x in made:
+            if x.numel():
+                self._weights.set(x, weights)
+                self._still.set(x, still)
+                if source is not None:
+                    self._made.set(x, tagged=True, value=source)
 
     def _hooks(self, name: str, module: nn.Module) -> Iterator[Any]:
         def enter(_module: nn.Module, _args: Any) -> None:
             self._calls.append(_Call(name))
 
-        def leave(_module: nn.Module, args: Any, out: Any) -> None:
-            self._leave(args, out)
+        def leave(_module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+            given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            self._leave(given[0] if given else None, out)
 
         yield module.register_forward_pre_hook(enter)
-        yield module.register_forward_hook(leave, always_call=True)
+        yield module.register_forward_hook(leave, with_kwargs=True, always_call=True)
 
-    def _leave(self, args: Any, out: Any) -> None:
+    def _leave(self, given: Tensor | None, out: Any) -> None:
         with torch._C._DisableTorchDispatch():
             call = self._calls[-1]
-            self._flush(call.product)
-            if not call.busy and (call.name in self._neurons or _fires(args, out)):
-                self.row("neuron").update(args[0])
+            for product in call.products:
+                if not product.counted:
+                    product.counted = True
+                    self.row("product", 0, product.a).multiply(product.a, product.b)
+            if given is not None and (call.name in self._neurons or _fires(given, out)):
+                self._fired(call, given, out)
             else:
-                for a, b, made in call.masks:
-                    self.row("mask").mask(a, b, made)
-            self._calls.pop()
-            self._calls[-1].busy |= call.busy
+                self._masked(call)
+            if len(self._calls) > 1:
+                self._calls.pop()
+                self._calls[-1].busy |= call.busy
+
+    def _fired(self, call: _Call, given: Tensor, out: Any) -> None:
+        if not call.busy:
+            self.row("neuron", 0, given).update(given)
+        for x in tree_leaves(out):
+            if isinstance(x, Tensor):
+                self._still.set(x, tagged=False)
+
+    def _masked(self, call: _Call) -> None:
+        for a, b, made in call.masks:
+            self.row("mask", 0, a).mask(a, b, made)
 
 
-def _convolution(
-    watch: Watch,
-    out: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    _output_padding: list[int],
-    groups: int,
-) -> None:
-    watch.row("map", x.shape[0]).convolve(
-        x, weight, bias, out, stride, padding, dilation, transposed, groups
+@contextmanager
+def _in_plain_operations() -> Iterator[None]:
+    """Without what hides operations or their weights: fused attention layers, cached casts."""
+    fast, cached = torch.backends.mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.set_autocast_cache_enabled(cached)
+
+
+def _begins(func: Any, given: list[Tensor]) -> bool:
+    again = len({id(x) for x in given}) < len(given)  # cat([x] * T)
+    return func.overloadpacket in TIME_BEGINS or (
+        func.overloadpacket == torch.ops.aten.cat and again
     )
 
 
-def _matrices(watch: Watch, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> None:
-    _product(watch, out, a, b, bias=0)
-
-
-def _matrices_and_bias(
-    watch: Watch, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any
-) -> None:
-    _product(watch, out, a, b, bias=bias.numel() if watch.is_weight(bias) else 0)
-
-
-def _product(watch: Watch, out: Tensor, a: Tensor, b: Tensor, bias: int) -> None:
-    if watch.is_weight(b):
-        x, weight = a, b
-    elif watch.is_weight(a):
-        x, weight = b.mT, a.mT
-    else:
-        watch.multiply(a, b, out)
-        return
-    rows = x.numel() // x.shape[-1]
-    watch.row("map", rows).map(x, weight.numel(), bias, weight.shape[-1], out)
-
-
-def _mask(watch: Watch, out: Tensor, a: Any, b: Any) -> None:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        watch.mask(a, b, out)
-
-
-def _spike_attention(watch: Watch, _out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
-    if q.shape[-1] < q.shape[-2]:
-        first, second = (k.mT, v), (q, k.mT @ v)
-    else:
-        first, second = (q, k.mT), (q @ k.mT, v)
-    watch.row("attention").attend(first, second, q, k, v)
-
-
-def _fused_attention(
-    watch: Watch, _out: Any, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any
-) -> None:
-    similar = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1)
-    watch.row("attention").attend((q, k.mT), (similar, v), q, k, v)
-
-
-def _neuron(watch: Watch, _out: Any, current: Tensor, *_: Any, **__: Any) -> None:
-    watch.row("neuron").update(current)
-
-
-aten = torch.ops.aten
-COUNTERS: Mapping[Any, Callable[..., None]] = {
-    aten.convolution: _convolution,
-    aten.mm: _matrices,
-    aten.bmm: _matrices,
-    aten.addmm: _matrices_and_bias,
-    aten.baddbmm: _matrices_and_bias,
-    aten.mul: _mask,
-    aten._scaled_dot_product_flash_attention: _fused_attention,
-    aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention,
-    aten._scaled_dot_product_efficient_attention: _fused_attention,
-    torch.ops.spikformer.spike_attention: _spike_attention,
-    torch.ops.spikformer.if_: _neuron,
-    torch.ops.spikformer.lif: _neuron,
-    torch.ops.spikformer.plif: _neuron,
-}
-"""What counts each operation of PyTorch, and of ours."""
+def _maps(func: Any, weights: list[Tensor]) -> bool:
+    """Whether an operation that nobody counts may well be a map."""
+    plain = func.is_view or torch.Tag.pointwise in func.tags
+    return (
+        not plain
+        and func.overloadpacket.__name__ not in NO_MAPS
+        and any(x.dim() > 1 and x.numel() > max(x.shape) for x in weights)
+    )
 
 
 def _place(x: Tensor) -> int:
     return x.untyped_storage().data_ptr()
 
 
-def _attention(first: _Product, second: _Product) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Queries, keys and values [..., N, d], if the second product is of the first one's square.
+def _attention(
+    first: Factors, a: Tensor, b: Tensor, *, left: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [..., N, d] of the products `first` and then a b.
 
-    Tokens are taken to be no fewer than the width of a head.
+    Which of them `first` joined, shapes alone say: heads are taken to be no wider than their tokens
+    are many. Tokens may come last.
     """
-    made = first.out.shape
-    if made[-1] != made[-2]:
-        return None
-    tokens_first = made[-1] >= first.a.shape[-1]
-    left, right = (made == x.shape for x in second[:2])
-    if left and right:
-        left = kind_of(second.a) != "binary"
-    if left:  # (Q K^T) V, or (V K^T) Q with tokens last
-        if tokens_first:
-            return first.a, first.b.mT, second.b
-        return second.b.mT, first.b, first.a.mT
-    if right:  # Q (K^T V), or V (K^T Q) with tokens last
-        if tokens_first:
-            return first.b.mT, first.a, second.a.mT
-        return second.a, first.a.mT, first.b
-    return None
+    tokens_first = first[1].shape[-1] >= first[0].shape[-1]
+    if left and tokens_first:  # (Q K^T) V
+        return first[0], first[1].mT, b
+    if left:  # (V K^T) Q, tokens last
+        return b.mT, first[1], first[0].mT
+    if tokens_first:  # V (K^T Q), tokens last
+        return first[1].mT, first[0], a.mT
+    return a, first[0].mT, first[1]  # Q (K^T V)
 
 
-def _fires(args: Any, out: Any) -> bool:
+def _fires(given: Tensor, out: Any) -> bool:
     """Whether a module turned what is no spike into spikes."""
-    if not (args and isinstance(args[0], Tensor) and isinstance(out, Tensor)):
+    if not isinstance(out, Tensor) or given.shape != out.shape or not out.is_floating_point():
         return False
-    same = args[0].shape == out.shape and out.is_floating_point() and out.numel() > 0
-    return same and kind_of(out) == "binary" and kind_of(args[0]) != "binary"
+    return bool(out.any()) and kind_of(out) == "binary" and kind_of(given) != "binary"

@@ -14,13 +14,13 @@ class Sight:
         role: As of `spikformer.energy.Operation`.
         kinds: Of its input, of both factors, or of queries, keys and values: `binary`, `integer` or
             `float`.
-        highest: The largest number in each.
+        largest: The largest absolute value in each.
     """
 
     layer: str
     role: str
     kinds: tuple[str, ...]
-    highest: tuple[float, ...]
+    largest: tuple[float, ...]
 
     @property
     def pure(self) -> bool:
@@ -39,7 +39,7 @@ def purity(found: Profile) -> list[Sight]:
             place.operation.layer,
             place.operation.role,
             tuple(operand.kind for operand in place.operation.operands),
-            tuple(operand.highest for operand in place.operation.operands),
+            tuple(operand.largest for operand in place.operation.operands),
         )
         for place in found.places
         if place.operation.role != "neuron"
