@@ -89,7 +89,7 @@ def _attention(looks: Looks, inputs: Tensor) -> dict[str, Any]:
     }
     images = [
         {
-            "maps": [packed_bytes((x[:, n] - x[:, n].amin().clamp(max=0))) for x in shown.values()],
+            "maps": [packed_bytes(x[:, n] - x[:, n].amin().clamp(max=0)) for x in shown.values()],
             "rollout": packed_bytes(flow[:, n].mean(1)),
         }
         for n in range(min(count, inputs.shape[0]))

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikformer.models import Spikformer
 from spikformer.probe import Activity, Anytime, FiringRates, activity, anytime, firing_rates
@@ -71,7 +71,10 @@ def look(subject: Subject, model: Spikformer, split: str, count: int, watched: W
         for some in watched(chosen.split(BATCH), "looking at images"):
             yield subject.pixels(part.images[some]), part.labels[some]
 
-    hook = model.head.register_forward_hook(lambda _module, _inputs, out: logits.append(out))
+    def keep(_head: nn.Module, _inputs: Any, out: Tensor) -> None:
+        logits.append(out)
+
+    hook = model.head.register_forward_hook(keep)
     try:
         with firing_rates(model) as rates, activity(model) as neurons:
             answers = anytime(model, batches())

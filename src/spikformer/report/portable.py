@@ -1,6 +1,7 @@
 """A network as plain numbers, for the page to compute by itself."""
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from spikformer.data import DataSet
 from spikformer.models import Card, Spikformer
 from spikformer.nn import IF, LIF, PLIF, SpikingConv, SpikingSelfAttention
-from spikformer.nn.neurons import Neuron
 
 MOST_PARAMETERS = 500_000
 """Of a network that a page can hold: 2.7 MB of text."""
@@ -22,13 +22,14 @@ def why_not(model: Spikformer, card: Card, data: DataSet) -> str | None:
     channels, height, width = card.input_size
     parameters = sum(p.numel() for p in model.parameters())
     known = (IF, LIF, PLIF)
+    attentions = [part.attention for part in _blocks(model)]
     rules = (
         (data.has_frames, "it takes recordings of events"),
         (channels != 1 or height != width, "its images are no square of one channel"),
         (height * width > MOST_PIXELS, f"its images have more than {MOST_PIXELS:,} pixels"),
         (parameters > MOST_PARAMETERS, f"it has more than {MOST_PARAMETERS:,} parameters"),
         (
-            any(type(block.attention) is not SpikingSelfAttention for block in model.blocks),
+            any(type(each) is not SpikingSelfAttention for each in attentions),
             "its attention is not 'ssa'",
         ),
         (
@@ -50,23 +51,39 @@ def portable(model: Spikformer, card: Card) -> dict[str, Any]:
     """
     weights = _Weights()
     names = {module: name for name, module in model.named_modules()}
+    head: Any = model.head
+    stages: Any = model.stem.stages
 
-    def layer(conv: SpikingConv) -> dict[str, Any]:
-        outputs, inputs, kernel, _ = conv.conv.weight.shape
-        norm = conv.norm
+    def layer(part: SpikingConv) -> dict[str, Any]:
+        conv, norm = part.conv, part.norm
         return {
-            "name": names[conv],
-            "inputs": inputs,
-            "outputs": outputs,
-            "kernel": kernel,
-            "weight": weights.add(conv.conv.weight),
-            "bias": None if conv.conv.bias is None else weights.add(conv.conv.bias),
+            "name": names[part],
+            "inputs": conv.in_channels,
+            "outputs": conv.out_channels,
+            "kernel": conv.kernel_size[0],
+            "weight": weights.add(conv.weight),
+            "bias": None if conv.bias is None else weights.add(conv.bias),
             "norm": [
                 weights.add(x)
                 for x in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
             ],
             "eps": norm.eps,
-            "neuron": _neuron(conv.neuron),
+            "neuron": _neuron(part.neuron),
+        }
+
+    def block(part: Any) -> dict[str, Any]:
+        attention = part.attention
+        return {
+            "name": names[attention],
+            "heads": attention.heads,
+            "width": model.embed_dim,
+            "scale": float(attention.scale),
+            "qk_pool": attention.qk_pool,
+            "neuron": _neuron(attention.neuron),
+            "qkv": layer(attention.qkv),
+            "proj": layer(attention.proj),
+            "fc1": layer(part.mlp.fc1),
+            "fc2": layer(part.mlp.fc2),
         }
 
     return {
@@ -76,26 +93,16 @@ def portable(model: Spikformer, card: Card) -> dict[str, Any]:
         "std": card.std[0],
         "classes": list(card.classes),
         "pools": [isinstance(pool, nn.MaxPool2d) for pool in model.stem.pools],
-        "stem": [layer(stage) for stage in model.stem.stages],
+        "stem": [layer(stage) for stage in stages],
         "position": layer(model.position),
-        "blocks": [
-            {
-                "name": names[block.attention],
-                "heads": block.attention.heads,
-                "width": model.embed_dim,
-                "scale": float(block.attention.scale),
-                "qk_pool": block.attention.qk_pool,
-                "neuron": _neuron(block.attention.neuron),
-                "qkv": layer(block.attention.qkv),
-                "proj": layer(block.attention.proj),
-                "fc1": layer(block.mlp.fc1),
-                "fc2": layer(block.mlp.fc2),
-            }
-            for block in model.blocks
-        ],
-        "head": {"weight": weights.add(model.head.weight), "bias": weights.add(model.head.bias)},
+        "blocks": [block(part) for part in _blocks(model)],
+        "head": {"weight": weights.add(head.weight), "bias": weights.add(head.bias)},
         "weights": weights.text(),
     }
+
+
+def _blocks(model: Spikformer) -> Iterator[Any]:
+    yield from model.blocks
 
 
 class _Weights:
@@ -105,7 +112,7 @@ class _Weights:
         self._parts: list[Tensor] = []
         self._length = 0
 
-    def add(self, x: Tensor) -> tuple[int, int]:
+    def add(self, x: Any) -> tuple[int, int]:
         """Where it lies: offset and length."""
         self._parts.append(x.detach().float().flatten())
         self._length += x.numel()
@@ -115,7 +122,7 @@ class _Weights:
         return base64.b64encode(torch.cat(self._parts).numpy().astype("<f4").tobytes()).decode()
 
 
-def _neuron(neuron: Neuron) -> dict[str, Any]:
+def _neuron(neuron: Any) -> dict[str, Any]:
     options = {name: neuron.options[name] for name in ("threshold", "v_reset")}
     if isinstance(neuron, LIF):
         return {"kind": "lif", "tau": neuron.tau, **options}

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+NOTHING = "\N{EN DASH}"
+"""What was not measured."""
+
 
 def percent(share: float | None) -> str:
     """A share with two decimals, as the field prints accuracies."""
-    return "–" if share is None else f"{100 * share:.2f} %"
+    return NOTHING if share is None else f"{100 * share:.2f} %"
 
 
 def rate(spikes: float) -> str:
@@ -21,10 +24,18 @@ def count(number: float) -> str:
 def significant(number: float | None) -> str:
     """Four significant digits, never in powers of ten for what a reader compares."""
     if number is None:
-        return "–"
+        return NOTHING
     if number == 0 or 1e-4 <= abs(number) < 1e7:
         return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"
     return f"{number:.3e}"
+
+
+def duration(hours: float) -> str:
+    """In the unit that a reader would use."""
+    for unit, length in (("h", 1.0), ("min", 1 / 60)):
+        if hours >= length:
+            return f"{hours / length:.3g} {unit}"
+    return f"{hours * 3600:.2g} s"
 
 
 def setting(value: Any) -> str:
@@ -40,5 +51,6 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "rate": rate,
     "count": count,
     "significant": significant,
+    "duration": duration,
     "setting": setting,
 }

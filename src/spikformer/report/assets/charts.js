@@ -47,20 +47,20 @@ function lineChart(place, { title, series, x, y, format = compact, zero = false,
   const yTicks = ticks(zero ? 0 : Math.min(...ys), Math.max(...ys));
   const [bottom, top] = [Math.min(yTicks[0], ...ys), Math.max(yTicks.at(-1), ...ys)];
   atItsWidth(host, (width) => {
-    const [w, h] = [width - 62, 190];
-    const across = (v) => 54 + (right > left ? ((v - left) / (right - left)) * w : w / 2);
+    const [w, h] = [width - 78, 190];
+    const across = (v) => 66 + (right > left ? ((v - left) / (right - left)) * w : w / 2);
     const up = (v) => 10 + h - (top > bottom ? ((v - bottom) / (top - bottom)) * h : h / 2);
     const svg = draw("svg", { viewBox: `0 0 ${width} 248`, height: 248, role: "img", "aria-label": says });
     for (const at of yTicks)
       svg.append(
-        draw("line", { x1: 54, x2: 54 + w, y1: up(at), y2: up(at), class: "grid" }),
-        draw("text", { x: 48, y: up(at) + 4, "text-anchor": "end" }, format(at)),
+        draw("line", { x1: 66, x2: 66 + w, y1: up(at), y2: up(at), class: "grid" }),
+        draw("text", { x: 60, y: up(at) + 4, "text-anchor": "end" }, format(at)),
       );
     for (const at of ticks(left, right, Math.min(8, Math.max(2, w / 60))).filter((v) => !whole || Number.isInteger(v)))
       svg.append(draw("text", { x: across(at), y: h + 28, "text-anchor": "middle" }, compact(at)));
     svg.append(
-      draw("line", { x1: 54, x2: 54 + w, y1: h + 10, y2: h + 10, class: "axis" }),
-      draw("text", { x: 54 + w / 2, y: h + 48, "text-anchor": "middle", class: "label" }, x),
+      draw("line", { x1: 66, x2: 66 + w, y1: h + 10, y2: h + 10, class: "axis" }),
+      draw("text", { x: 66 + w / 2, y: h + 48, "text-anchor": "middle", class: "label" }, x),
       draw("text", { x: -(10 + h / 2), y: 10, "text-anchor": "middle", class: "label", transform: "rotate(-90)" }, y),
     );
     series.forEach((each, n) => svg.append(...lineOf(each, n, across, up, x, format)));

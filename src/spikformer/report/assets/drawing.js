@@ -48,6 +48,7 @@ function showDrawing(exported, examples) {
     const weights = lookedAt(sharesOf(mapOf(map, 0, at["draw-head"].value - 1, heads, tokens), tokens), tokens, 0);
     paintOver(at["draw-attention"], at.pad, weights, grid, 0);
     at["draw-attention"].setAttribute("aria-label", `Attention over the drawing: ${describe(weights, grid)}`);
+    document.getElementById("draw-attention-says").textContent = `All tokens attend, on average, ${describe(weights, grid)}.`;
   };
   const sayAnswer = (step) => {
     const shares = sharesAfter(found.logits, step - 1);
@@ -118,7 +119,7 @@ function paintLayer({ canvas, caption }, layer, spikes, [channels, side]) {
     fired += spike;
   });
   paintValues(canvas, values, columns, rows);
-  caption.textContent = `${layer}: ${fired.toLocaleString("en")} of ${spikes.length.toLocaleString("en")} fire`;
+  caption.textContent = `${breakable(layer)}: ${fired.toLocaleString("en")} of ${spikes.length.toLocaleString("en")} fire`;
   canvas.setAttribute("aria-label", `Spikes of ${caption.textContent}`);
 }
 

@@ -37,6 +37,9 @@ function paintValues(canvas, values, columns, rows, low = "panel", high = "accen
   context.putImageData(image, 0, 0);
 }
 
+// A layer's name that may break after its dots.
+const breakable = (layer) => layer.replaceAll(".", ".\u200b");
+
 function fill(select, names) {
   select.replaceChildren(...names.map((name, n) => make("option", { value: n }, name)));
 }
@@ -48,7 +51,8 @@ function showRasters({ images, layers, steps }) {
   const panels = layers.map(({ layer, neurons, shown }) => {
     const canvas = make("canvas", { role: "img" });
     const caption = make("figcaption");
-    place.append(make("figure", {}, [canvas, caption]));
+    const ticks = Array.from({ length: steps }, (_, t) => make("span", {}, `${t + 1}`));
+    place.append(make("figure", {}, [canvas, make("div", { class: "ticks", "aria-hidden": "true" }, ticks), caption]));
     return { layer, neurons, shown, canvas, caption };
   });
   const paint = () => {
@@ -61,8 +65,8 @@ function showRasters({ images, layers, steps }) {
       for (let t = 0; t < steps; t++)
         for (let i = 0; i < shown; i++) spikes += values[i * steps + t] = bit(t * shown + i);
       paintValues(canvas, values, steps, shown);
-      caption.textContent = `${layer}: ${spikes} spikes of ${shown}${shown < neurons ? ` of ${neurons.toLocaleString("en")}` : ""} neurons`;
-      canvas.setAttribute("aria-label", `Raster of ${caption.textContent} in ${steps} steps`);
+      caption.textContent = `${breakable(layer)}: ${spikes} spikes of ${shown}${shown < neurons ? ` in ${neurons.toLocaleString("en")}` : ""}`;
+      canvas.setAttribute("aria-label", `Raster of ${layer}: ${spikes} spikes of ${shown} neurons in ${steps} steps`);
     });
   };
   select.addEventListener("change", paint);
@@ -97,10 +101,10 @@ function paintOver(canvas, picture, weights, [rows, columns], query) {
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(picture, 0, 0, size, size);
-  const most = Math.max(...weights);
+  const [least, most] = [Math.min(...weights), Math.max(...weights)];
   const [h, w] = [size / rows, size / columns];
   weights.forEach((weight, n) => {
-    context.fillStyle = `rgba(255, 140, 0, ${most ? (0.75 * weight) / most : 0})`;
+    context.fillStyle = `rgba(255, 140, 0, ${0.1 + (most > least ? (0.7 * (weight - least)) / (most - least) : 0)})`;
     context.fillRect((n % columns) * w, Math.floor(n / columns) * h, w, h);
   });
   if (!query) return;
@@ -113,6 +117,7 @@ const placeOf = (token, [, columns]) => `row ${Math.floor(token / columns) + 1},
 
 function describe(weights, grid) {
   const most = weights.indexOf(Math.max(...weights));
+  if (weights[most] - Math.min(...weights) < 1e-9) return "to all alike: nothing fired together";
   return `most to ${placeOf(most, grid)}, ${percent(weights[most])}; uniform would be ${percent(1 / weights.length)}`;
 }
 
