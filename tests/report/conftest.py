@@ -31,7 +31,7 @@ def enliven(path):
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for name in weights:
         if name.endswith("norm.bias"):
-            weights[name] += 0.5
+            weights[name] += 1.0
     save_file(weights, path, metadata=metadata)
 
 

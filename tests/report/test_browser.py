@@ -11,6 +11,15 @@ from spikformer.report.page import render
 from spikformer.training.evaluation import find_subject
 
 NASTY = "</script><script>hacked=1</script><img src=x onerror=hacked=1>"
+READER = """
+globalThis.redOf = (canvas) => {
+  const { width, height } = canvas;
+  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  return [...copy.getImageData(0, 0, width, height).data].filter((_, n) => n % 4 === 0);
+};
+0
+"""
 CONTRASTS = """
 (() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -87,14 +96,15 @@ def test_the_map_is_the_one_that_python_found(opened, found, run):
     image = subject.pixels(subject.data.test.images[torch.tensor([number])])
     known = attention_maps(load_model(subject.weights), image)["blocks.1.attention"][:, 0]
     opened.run("(heads.value = 3, block.value = 1, query.value = 0)")
-    red = "document.getElementById('map').getContext('2d').getImageData(0, 0, 16, 16).data"
+    opened.run(READER)
     panel, accent = 0xF5, 0x0B
     for step, counts in enumerate(known[:, 2], 1):
         opened.run(f"(step.value = {step}, step.dispatchEvent(new Event('input')))")
-        seen = torch.tensor(opened.run(f"[...{red}].filter((_, n) => n % 4 == 0)"))
+        seen = torch.tensor(opened.run("redOf(map)"))
         shares = (panel - seen.view(16, 16)) / (panel - accent)
-        assert counts.max() > 0
-        torch.testing.assert_close(shares, counts / counts.max(), rtol=0, atol=1 / 200)
+        most = counts.max().clamp(min=1)
+        torch.testing.assert_close(shares, counts / most, rtol=0, atol=1 / 200)
+    assert len({step.sum().item() for step in known[:, 2]}) > 1
     opened.run("(block.value = 2, block.dispatchEvent(new Event('input')))")
     assert opened.run("document.getElementById('map-figure').hidden")
     assert opened.run("document.getElementById('attention-says').textContent").startswith("Rollout")

@@ -67,8 +67,8 @@ def made(**arguments):
     options = {"depth": 1, "dim": 16, "heads": 2, "pools": (False, True), "num_classes": 4}
     model = Spikformer(in_chans=1, **{**options, **arguments})
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if name.endswith(("norm.bias", "running_mean")):
-            torch.nn.init.normal_(tensor, 0.4, 0.4)
+        if name.endswith("norm.bias"):
+            torch.nn.init.normal_(tensor, 0.9, 0.5)
         if name.endswith(("norm.weight", "running_var")):
             torch.nn.init.uniform_(tensor, 0.5, 1.5)
     return model.eval()

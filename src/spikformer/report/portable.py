@@ -77,7 +77,7 @@ def portable(model: Spikformer, card: Card) -> dict[str, Any]:
             "name": names[attention],
             "heads": attention.heads,
             "width": model.embed_dim,
-            "scale": float(attention.scale),
+            "scale": float(torch.as_tensor(attention.scale).detach()),
             "qk_pool": attention.qk_pool,
             "neuron": _neuron(attention.neuron),
             "qkv": layer(attention.qkv),
