@@ -7,6 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from spikformer.errors import ConfigError
+from spikformer.nn import SpikingSelfAttention
+from spikformer.nn.attention import max_over_tokens, split_heads
 from spikformer.probe import attention_maps, entropy, locality, recorded, rollout
 from spikformer.report.looks import Looks
 from spikformer.report.pictures import data_uri, one_of_each, packed_bits, packed_bytes
@@ -15,7 +17,7 @@ RIGHT_ONES, WRONG_ONES = 10, 4
 NEURONS = 64
 """Of each layer in a raster."""
 MOST_BYTES = 1_500_000
-"""Of all maps, before they become text."""
+"""Of what maps are made of, over all images, before it becomes text."""
 
 
 def explorer_section(looks: Looks) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def explorer_section(looks: Looks) -> dict[str, Any]:
     some = _some(looks)
     inputs = looks.inputs(some)
     spikes = recorded(looks.model, inputs)
-    attention = _attention(looks, inputs)
+    attention = _attention(looks, inputs, spikes)
     classes = looks.subject.data.classes
     shares, answers = looks.shares[some].max(-1)
     return {
@@ -60,8 +62,11 @@ def _evenly(spikes: Float[Tensor, "T n"]) -> Float[Tensor, "T m"]:
     return spikes[:, torch.linspace(0, spikes.shape[1] - 1, count).round().long()]
 
 
-def _attention(looks: Looks, inputs: Tensor) -> dict[str, Any]:
-    """What all images have in common, and the maps of each; none for an attention of one's own."""
+def _attention(looks: Looks, inputs: Tensor, spikes: dict[str, Tensor]) -> dict[str, Any]:
+    """What all images have in common, and the maps of each; none for an attention of one's own.
+
+    Maps of spikes are made in the page, of queries and keys: bits, where a map has N x N numbers.
+    """
     try:
         maps = attention_maps(looks.model, inputs)
     except ConfigError:
@@ -69,29 +74,44 @@ def _attention(looks: Looks, inputs: Tensor) -> dict[str, Any]:
     flow = rollout({name: x.clamp(min=0) for name, x in maps.items()})
     stride = looks.model.stem.strides[-1]
     grid = inputs.shape[-2] // stride, inputs.shape[-1] // stride
-    heads = next(iter(maps.values())).shape[2]
-    size = sum(x[:, 0].numel() for x in maps.values())
-    averaged = size > MOST_BYTES
-    shown = {name: x.mean(2, keepdim=True) if averaged else x for name, x in maps.items()}
-    count = max(1, MOST_BYTES // (size // heads if averaged else size))
+    modules = dict(looks.model.named_modules())
+    spiking = all(isinstance(modules[name], SpikingSelfAttention) for name in maps)
+    if spiking:
+        kept = {name: _queries_and_keys(modules[name], spikes[f"{name}.qkv"]) for name in maps}
+    else:
+        kept = {name: x - x.amin().clamp(max=0) for name, x in maps.items()}
+    size = sum(x[:, 0].numel() for x in kept.values()) // (8 if spiking else 1)
     common = {
         "grid": grid,
-        "heads": 1 if averaged else heads,
-        "averaged": averaged,
+        "heads": next(iter(maps.values())).shape[2],
+        "width": looks.model.embed_dim,
+        "spiking": spiking,
         "blocks": [
             {
                 "layer": name,
-                "entropy": entropy(x).mean((0, 1)).tolist(),
-                "locality": locality(x, grid).mean((0, 1)).tolist(),
+                "entropy": entropy(x.clamp(min=0)).mean((0, 1)).tolist(),
+                "locality": locality(x.clamp(min=0), grid).mean((0, 1)).tolist(),
             }
             for name, x in maps.items()
         ],
     }
     images = [
         {
-            "maps": [packed_bytes(x[:, n] - x[:, n].amin().clamp(max=0)) for x in shown.values()],
+            "maps": [
+                (packed_bits(x[:, n]), 1.0) if spiking else packed_bytes(x[:, n])
+                for x in kept.values()
+            ],
             "rollout": packed_bytes(flow[:, n].mean(1)),
         }
-        for n in range(min(count, inputs.shape[0]))
+        for n in range(min(max(1, MOST_BYTES // size), inputs.shape[0]))
     ]
     return {"common": common, "images": images}
+
+
+def _queries_and_keys(
+    attention: Any, qkv: Float[Tensor, "T B C H W"]
+) -> Float[Tensor, "T B two h N d"]:
+    q, k, _ = split_heads(qkv, attention.heads)
+    if attention.qk_pool is not None:
+        q, k = (max_over_tokens(x, attention.qk_pool) for x in (q, k))
+    return torch.stack([q, k], 2)

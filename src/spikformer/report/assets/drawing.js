@@ -45,7 +45,9 @@ function showDrawing(exported, examples) {
     const map = found.maps[at["draw-block"].value || 0][step - 1];
     const tokens = Math.sqrt(map.length / heads);
     const grid = [Math.sqrt(tokens), Math.sqrt(tokens)];
-    const weights = lookedAt(sharesOf(mapOf(map, 0, at["draw-head"].value - 1, heads, tokens), tokens), tokens, 0);
+    const head = at["draw-head"].value - 1;
+    const of = (h) => mapAt(map, 0, h, heads, tokens);
+    const weights = lookedAt(sharesOf(head < 0 ? meanOf(heads, of) : of(head), tokens), tokens, 0);
     paintOver(at["draw-attention"], at.pad, weights, grid, 0);
     at["draw-attention"].setAttribute("aria-label", `Attention over the drawing: ${describe(weights, grid)}`);
     document.getElementById("draw-attention-says").textContent = `All tokens attend, on average, ${describe(weights, grid)}.`;

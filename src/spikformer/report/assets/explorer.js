@@ -121,7 +121,7 @@ function describe(weights, grid) {
   return `most to ${placeOf(most, grid)}, ${percent(weights[most])}; uniform would be ${percent(1 / weights.length)}`;
 }
 
-function showAttention({ images, blocks, heads, grid, steps }) {
+function showAttention({ images, blocks, heads, grid, steps, width, spiking }) {
   if (!blocks.length) return;
   const at = Object.fromEntries(["image", "block", "heads", "step", "query", "overlay", "map"].map((id) => [id, document.getElementById(id)]));
   const shown = images.filter((image) => image.maps);
@@ -142,8 +142,10 @@ function showAttention({ images, blocks, heads, grid, steps }) {
       const [bytes, unit] = image.rollout;
       weights = Float64Array.from(decodeBytes(bytes).subarray((step - 1) * tokens, step * tokens), (b) => b * unit);
     } else {
+      const bytes = decodeBytes(image.maps[block][0]);
       const head = heads > 1 ? at.heads.value - 1 : 0;
-      const map = mapOf(decodeBytes(image.maps[block][0]), step - 1, head, heads, tokens);
+      const of = (h) => (spiking ? coincidences(bytes, step - 1, h, heads, tokens, width / heads) : mapAt(bytes, step - 1, h, heads, tokens));
+      const map = head < 0 ? meanOf(heads, of) : of(head);
       weights = lookedAt(sharesOf(map, tokens), tokens, query);
       const most = Math.max(...map, Number.MIN_VALUE);
       paintValues(at.map, map.map((count) => count / most), tokens, tokens);
@@ -170,12 +172,30 @@ function showAttention({ images, blocks, heads, grid, steps }) {
   load();
 }
 
-// The map [N, N] of one head, or the sum of all (head -1), out of bytes [T, h, N, N].
-function mapOf(bytes, step, head, heads, tokens) {
+// One head's map [N, N] out of numbers [T, h, N, N].
+function mapAt(all, step, head, heads, tokens) {
   const size = tokens * tokens;
-  const of = (h) => bytes.subarray((step * heads + h) * size, (step * heads + h + 1) * size);
-  if (head >= 0) return Float64Array.from(of(head));
-  const sum = new Float64Array(size);
-  for (let h = 0; h < heads; h++) of(h).forEach((count, n) => (sum[n] += count));
+  return Float64Array.from(all.subarray((step * heads + head) * size, (step * heads + head + 1) * size));
+}
+
+// The mean of all heads' maps.
+function meanOf(heads, mapOf) {
+  const sum = mapOf(0);
+  for (let h = 1; h < heads; h++) mapOf(h).forEach((count, n) => (sum[n] += count));
   return sum.map((count) => count / heads);
+}
+
+// The same out of the bits of queries and keys [T, 2, h, N, d]: how many channels fired together.
+function coincidences(bytes, step, head, heads, tokens, inHead) {
+  const size = tokens * inHead;
+  const bits = (which) => {
+    const begin = ((step * 2 + which) * heads + head) * size;
+    return Uint8Array.from({ length: size }, (_, n) => (bytes[(begin + n) >> 3] >> (7 - ((begin + n) & 7))) & 1);
+  };
+  const [q, k] = [bits(0), bits(1)];
+  const map = new Float64Array(tokens * tokens);
+  for (let i = 0; i < tokens; i++)
+    for (let d = 0; d < inHead; d++)
+      if (q[i * inHead + d]) for (let j = 0; j < tokens; j++) map[i * tokens + j] += k[j * inHead + d];
+  return map;
 }
