@@ -78,7 +78,7 @@ def collect(
         "confusion": confusion_section(looks),
         "mistakes": mistakes_section(looks),
         "rates": rates_section(looks),
-        "explorer": explorer_section(looks),
+        "explorer": explorer_section(looks, watched),
         "energy": energy,
         "anytime": anytime_section(
             looks, energy_by_step(looks, profile, shorter, watched), energy["unit"]

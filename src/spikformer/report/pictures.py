@@ -21,7 +21,7 @@ def one_of_each(labels: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " _"]:
         turns.append((seen.get(label, 0), label))
         seen[label] = seen.get(label, 0) + 1
     order = sorted(range(len(turns)), key=turns.__getitem__)
-    return torch.tensor(order[:count])
+    return torch.tensor(order[:count], dtype=torch.int64)
 
 
 def visible(
