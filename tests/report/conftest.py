@@ -37,7 +37,7 @@ def enliven(path):
 
 @pytest.fixture(scope="session")
 def found(run):
-    return collect(run.path, samples=200)
+    return collect(run.path)
 
 
 @pytest.fixture(scope="session")

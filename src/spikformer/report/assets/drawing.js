@@ -70,7 +70,7 @@ function showDrawing(exported, examples) {
     for (let row = 0; row < side; row++)
       for (let column = 0; column < side; column++) {
         const distance = Math.hypot(column + 0.5 - x, row + 0.5 - y);
-        const ink = 255 * Math.min(1, Math.max(0, 1.9 - distance));
+        const ink = 255 * Math.min(1, Math.max(0, (2.8 - distance) / 2.5)); // soft, as the digits are
         pixels[row * side + column] = Math.max(pixels[row * side + column], Math.round(ink));
       }
   };
