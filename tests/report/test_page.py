@@ -110,6 +110,18 @@ def test_energy_of_all_layers_is_the_energy_of_the_network(found):
         assert each["question"]
 
 
+def test_many_classes_have_no_matrix_but_their_confusions(found):
+    many = found | {"confusion": found["confusion"] | {"counts": None}}
+    text = Tags(render(many)).text
+    assert "What is confused most" in text
+    assert "is \\ says" not in text
+
+
+def test_a_network_without_maps_says_so(found):
+    without = found | {"explorer": found["explorer"] | {"blocks": []}}
+    assert "not one that maps can be made of" in Tags(render(without)).text
+
+
 def test_an_evaluation_of_other_weights_is_made_anew(run):
     path = run.path / "evaluation-test.json"
     stale = json.loads(path.read_text())
@@ -128,6 +140,8 @@ def test_what_cannot_be_reported_is_one_sentence(run, tmp_path):
         write_report(run.path, samples=0)
     with pytest.raises(DataError, match=r"has no run\.json"):
         write_report(tmp_path)
+    with pytest.raises(DataError, match="is a file: a report is about the folder of a run"):
+        write_report(run.best)
     record = run.facts()
     record["recipe"]["trainer"]["epochs"] = 9
     (tmp_path / "run.json").write_text(json.dumps(record))

@@ -51,6 +51,8 @@ def collect(
     if samples < 1:
         raise ConfigError(f"samples must be at least 1, got {samples}")
     run = Run(Path(source))
+    if run.path.is_file():
+        raise DataError(f"{str(run.path)!r} is a file: a report is about the folder of a run")
     if not run.is_finished():
         epochs, of = run.outcome()["epochs"], run.recipe().trainer.epochs
         raise DataError(

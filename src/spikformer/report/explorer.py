@@ -113,7 +113,7 @@ def _attention(
         qk = [_queries_and_keys(modules[name], spikes[f"{name}.qkv"]) for name in maps]
         packed = [(packed_bits(x), 1.0) for x in qk]
     else:
-        packed = [packed_bytes(x - x.amin().clamp(max=0)) for x in maps.values()]
+        packed = [packed_bytes(x.clamp(min=0)) for x in maps.values()]
     flow = rollout({name: x.clamp(min=0) for name, x in maps.items()})
     return {"maps": packed, "rollout": packed_bytes(flow[:, 0].mean(1))}
 

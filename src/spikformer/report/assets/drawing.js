@@ -1,5 +1,8 @@
 // A pad to draw on, and what the network makes of it.
 
+// Far above what the order of a sum changes.
+const ROUNDING = 1e-9;
+
 function showDrawing(exported, examples) {
   if (!exported) return null;
   const network = loadNetwork(exported);
@@ -59,8 +62,10 @@ function showDrawing(exported, examples) {
     at.answer.textContent = blank ? "Draw a digit on the left, or take an example." : `After step ${step}: ${classes[best]}, ${percent(shares[best])}`;
     paintShares(at.shares, classes, shares);
     at.margin.textContent =
-      `The potential nearest to its threshold is ${found.margin.toExponential(1)} away from it. Sums in another order differ ` +
-      `by some 1e-13, so these are the spikes of the model, whoever adds them up.`;
+      `The potential nearest to its threshold is ${found.margin.toExponential(1)} away from it. ` +
+      (found.margin > ROUNDING
+        ? "Sums in another order differ by some 1e-13: these are the spikes of the model in float64, whoever adds them up."
+        : "Sums in another order may differ by as much, and a spike with them.");
   };
   const run = () => {
     found = runNetwork(network, pixels);

@@ -65,7 +65,7 @@ function showRasters({ images, layers, steps }) {
       for (let t = 0; t < steps; t++)
         for (let i = 0; i < shown; i++) spikes += values[i * steps + t] = bit(t * shown + i);
       paintValues(canvas, values, steps, shown);
-      caption.textContent = `${breakable(layer)}: ${spikes} spikes of ${shown}${shown < neurons ? ` in ${neurons.toLocaleString("en")}` : ""}`;
+      caption.textContent = `${breakable(layer)}: ${spikes} spikes; ${shown < neurons ? `${shown} of ${neurons.toLocaleString("en")}` : neurons} neurons`;
       canvas.setAttribute("aria-label", `Raster of ${layer}: ${spikes} spikes of ${shown} neurons in ${steps} steps`);
     });
   };
@@ -147,7 +147,7 @@ function showAttention({ images, blocks, heads, grid, steps, width, spiking }) {
       const of = (h) => (spiking ? coincidences(bytes, step - 1, h, heads, tokens, width / heads) : mapAt(bytes, step - 1, h, heads, tokens));
       const map = head < 0 ? meanOf(heads, of) : of(head);
       weights = lookedAt(sharesOf(map, tokens), tokens, query);
-      const most = Math.max(...map, Number.MIN_VALUE);
+      const most = map.reduce((a, b) => Math.max(a, b), Number.MIN_VALUE);
       paintValues(at.map, map.map((count) => count / most), tokens, tokens);
       const unit = image.maps[block][1];
       at.map.setAttribute("aria-label", `Map of ${blocks[block].layer}, step ${step}: ${tokens} by ${tokens}, largest ${compact(most * unit)}`);

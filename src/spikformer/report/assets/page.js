@@ -99,7 +99,7 @@ function showAnytime({ top1, confidence, thresholds, exit_top1, exit_steps, ener
   });
   lineChart(place, {
     title: "Leaving early: accuracy by mean steps",
-    series: [{ name: "a point a threshold", points: exit_steps.map((s, n) => [s, exit_top1[n], `threshold ${thresholds[n]}, ${s.toFixed(2)} steps`]) }],
+    series: [{ name: "each point a threshold", points: exit_steps.map((s, n) => [s, exit_top1[n], `threshold ${thresholds[n]}, ${s.toFixed(2)} steps`]) }],
     x: "mean steps", y: "top-1", format: percent, whole: false,
     says: `Leaving early: ${thresholds.map((v, n) => `threshold ${v}: ${percent(exit_top1[n])} in ${exit_steps[n].toFixed(2)} steps`).join(", ")}`,
   });
