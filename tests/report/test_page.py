@@ -100,6 +100,15 @@ def test_numbers_agree_with_the_evaluation(run, found):
         assert row["mean"] == pytest.approx(whole.firing_rates[row["layer"]], abs=1e-4)
 
 
+def test_rates_of_heads_make_up_those_of_their_layer(found):
+    rates = found["rates"]
+    assert [row["part"] for row in rates["by_head"]] == ["queries", "keys", "values"] * 2
+    for n, block in enumerate(("blocks.0", "blocks.1")):
+        heads = [rate for row in rates["by_head"][3 * n : 3 * n + 3] for rate in row["rates"]]
+        (mean,) = (r["mean"] for r in rates["layers"] if r["layer"] == f"{block}.attention.qkv")
+        assert sum(heads) / len(heads) == pytest.approx(mean)
+
+
 def test_energy_of_all_layers_is_the_energy_of_the_network(found):
     energy = found["energy"]
     for each in energy["conventions"]:

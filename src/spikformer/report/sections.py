@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from spikformer.models import Card
+from spikformer.nn import SpikingSelfAttention
 from spikformer.report.looks import Looks
 from spikformer.report.pictures import data_uri
 from spikformer.training.run import Run, read_curve
@@ -114,6 +115,7 @@ def mistakes_section(looks: Looks) -> dict[str, Any]:
 def rates_section(looks: Looks) -> dict[str, Any]:
     """How often layers fire at each step, and which of their neurons never or always do."""
     rates, means = looks.rates.by_step(), looks.rates.by_layer()
+    by_head = _by_head(looks)
     silent, saturated = looks.activity.silent(), looks.activity.saturated()
     return {
         "steps": len(looks.logits),
@@ -130,7 +132,24 @@ def rates_section(looks: Looks) -> dict[str, Any]:
             }
             for layer, by_step in rates.items()
         ],
+        "by_head": by_head,
+        "head_names": [
+            f"Head {n}" for n in range(1, 1 + len(by_head[0]["rates"] if by_head else ()))
+        ],
     }
+
+
+def _by_head(looks: Looks) -> list[dict[str, Any]]:
+    """Rates of queries, keys and values of each head, where all blocks have as many that spike."""
+    modules = looks.model.modules()
+    heads = {each.heads for each in modules if isinstance(each, SpikingSelfAttention)}
+    if len(heads) != 1:
+        return []
+    return [
+        {"layer": layer.removesuffix(".qkv"), "part": part, "rates": rates}
+        for layer, parts in looks.activity.by_head(heads.pop()).items()
+        for part, rates in zip(("queries", "keys", "values"), parts, strict=True)
+    ]
 
 
 def anytime_section(
