@@ -20,6 +20,7 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/spikformer train digits --run runs/demo --overwrite
 	$(BIN)/spikformer evaluate runs/demo --figure runs/demo/predictions.png
+	$(BIN)/spikformer report runs/demo
 
 test: setup
 	$(BIN)/python -m pytest -m 'not compiled and not slow' --jaxtyping-packages=spikformer,typecheck.check --data='$(DATA)'

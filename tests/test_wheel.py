@@ -22,3 +22,5 @@ def test_the_wheel_alone_runs_the_demos_training(tmp_path):
     run(command, "train", "digits", "--run", "run", "--trainer.epochs", "3")
     assert "digits test, 540 images" in run(command, "evaluate", "run", "--figure", "f.png").stdout
     assert (tmp_path / "f.png").stat().st_size > 10_000
+    run(command, "report", "run")
+    assert (tmp_path / "run" / "report.html").stat().st_size > 100_000

@@ -25,6 +25,7 @@ _HOMES = {
     "read_card": "models",
     "save_weights": "models",
     "train": "training.fit",
+    "write_report": "report.page",
 }
 """Public names and where they live. They load on first use: importing this loads no torch."""
 

@@ -14,6 +14,7 @@ from spikformer.errors import SpikformerError, unknown_name
 COMMANDS = {
     "train": "train a recipe, or go on with a run",
     "evaluate": "accuracy and firing rates of a run or of weights",
+    "report": "one HTML page about a run",
     "compare": "runs side by side: settings, results, curves",
     "predict": "class probabilities for image files",
     "profile": "what a network computes, and what that costs by every convention",

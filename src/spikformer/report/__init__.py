@@ -1,1 +1,1 @@
-"""Figures of what a network did."""
+"""What a network did, for people: pages and figures."""

@@ -11,6 +11,7 @@ from spikformer._files import replacing
 from spikformer.errors import ConfigError
 from spikformer.models import load_model
 from spikformer.probe import spikes_per_step
+from spikformer.report.pictures import one_of_each, visible
 from spikformer.training.evaluation import find_subject
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def draw_predictions(
     subject = find_subject(source, data=data, root=root, split=split)
     card, found = subject.card, subject.data
     part = found.split(split)
-    chosen = _one_of_each(part.labels, count)
+    chosen = one_of_each(part.labels, count)
     images = subject.pixels(part.images[chosen])
     model = load_model(subject.weights, **overrides)
     with torch.inference_mode():
@@ -97,17 +98,6 @@ def draw_predictions(
     return path
 
 
-def _one_of_each(labels: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of the first samples of every class, class by class, then of the second ones."""
-    seen: dict[int, int] = {}
-    turns = []
-    for label in labels.tolist():
-        turns.append((seen.get(label, 0), label))
-        seen[label] = seen.get(label, 0) + 1
-    order = sorted(range(len(turns)), key=turns.__getitem__)
-    return torch.tensor(order[:count])
-
-
 def _draw_cell(
     cell: "SubFigure",
     image: Tensor,
@@ -118,8 +108,7 @@ def _draw_cell(
     classes: tuple[str, ...],
 ) -> None:
     above, below = cell.subplots(2, 1, height_ratios=[2, 1])
-    seen = image if image.dim() == 3 else _events_seen(image)
-    above.imshow(seen.movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=255)
+    above.imshow(visible(image).movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=255)
     above.set_axis_off()
     answer = int(shares.argmax())
     verdict = f"{classes[answer]}, {shares[answer]:.0%}"
@@ -131,10 +120,3 @@ def _draw_cell(
     below.set_xticks(range(1, len(spikes) + 1))
     below.set_xlabel("step")
     below.set_ylabel("1000 spikes")
-
-
-def _events_seen(frames: Tensor) -> Tensor:
-    """Counts [T, 2, H, W] as one picture [3, H, W]: brighter is red, darker blue, nothing white."""
-    counts = frames.sum(0)
-    off, on = counts / counts.amax().clamp(min=1)
-    return ((1 - torch.stack([off, torch.maximum(on, off), on])) * 255).to(torch.uint8)
