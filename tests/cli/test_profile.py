@@ -80,6 +80,9 @@ def test_a_network_of_ones_own(own, capsys):
         (["profile", "OWN:Once"], "needs the shape of a frame"),
         (["profile", "OWN:NoModule", "--input-shape", "1"], "must make a torch.nn.Module"),
         (["profile", "RUN", "--samples", "-1"], "samples must be at least 0"),
+        (["profile", "RUN", "--mac-pj", "-1"], "mac_pj must not be negative, got -1.0"),
+        (["profile", "OWN:Once", "--input-shape", "7"], "the network fails on [2, 4, 7]: mat1 and"),
+        (["profile", "spikformer_2_64_patch4", "--data", "digits"], "comes without weights"),
         (["profile", "RUN", "--data", "digit"], "unknown data set 'digit'"),
     ],
 )
@@ -89,3 +92,25 @@ def test_bad_input_is_one_sentence(run, own, capsys, words, sentence):
     said = capsys.readouterr().err
     assert sentence in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_time_may_come_first(tmp_path, capsys):
+    own = tmp_path / "first.py"
+    own.write_text(OWN.replace("frames.flatten(2)).transpose(0, 1)", "frames.flatten(2))"))
+    counted = []
+    for axis, path in (("1", tmp_path / "own.py"), ("0", own)):
+        path.write_text(OWN if axis == "1" else path.read_text())
+        out = tmp_path / f"{axis}.json"
+        words = ["--input-shape", "1", "2", "3", "--steps", "5", "--time-axis", axis]
+        assert main(["profile", f"{path}:Once", *words, "--json", str(out)]) == 0
+        counted.append(json.loads(out.read_text())["total"]["macs"])
+    assert counted == [5 * 18, 5 * 18]
+
+
+def test_steps_of_a_model_are_those_it_runs(tmp_path):
+    out = tmp_path / "p.json"
+    assert main(["profile", "spikformer_2_64_patch4", "--steps", "2", "--json", str(out)]) == 0
+    facts = json.loads(out.read_text())
+    rows = {row["layer"]: row for row in facts["operations"] if row["role"] == "map"}
+    assert facts["steps"] == 2
+    assert rows["position.conv"]["macs"] == 2 * 4 * 4 * 9 * 64 * 64

@@ -1,6 +1,7 @@
 """`spikformer profile MODEL-or-RUN-or-WEIGHTS-or-FILE.py:CLASS`."""
 
 import csv
+import itertools
 import json
 import sys
 import time
@@ -81,16 +82,33 @@ def profile_command(
     if seen.samples < 0 or seen.batch_size < 1:
         raise ConfigError("samples must be at least 0, and batch_size at least 1")
     subject, trained = find_network(source, _whole(source, network))
+    if not trained and seen != INPUT:
+        raise ConfigError(
+            f"{source} comes without weights and sees noise: there are no data to choose"
+        )
     model = subject.network.eval()
+    if isinstance(model, Spikformer):
+        model.steps = subject.steps
     batches, what = _batches(source, subject, seen) if trained else (_noise(subject), "noise")
-    found = profile(model, batches, steps=subject.steps, costs=costs)
-    overhead, spent = _overhead(model, next(iter(_noise(subject))), subject.steps)
+    first = next(batches)
+    ours = isinstance(model, Spikformer)
+    still = (ours and first.dim() == 4) or subject.time_axis is None
+    options: dict[str, Any] = {
+        "steps": first.shape[1] if ours and first.dim() == 5 else subject.steps,
+        "still": still,
+        "batch_axis": int(subject.time_axis == 0),
+        "costs": costs,
+    }
+    found = profile(model, itertools.chain([first], batches), **options)
+    overhead, spent = _overhead(model, first, options)
     _print(source, found, what)
-    console.print(f"Counting took {overhead:.1f} times as long as the network alone.")
-    console.print(_spent(spent))
-    said = [UNTRAINED] if not trained else []
-    if isinstance(model, Spikformer) and (printed := remark(source)) is not None:
-        said.append(printed)
+    said = [
+        f"Counting took {overhead:.1f} times as long as the network alone.",
+        _spent(spent, first.shape[options["batch_axis"]]),
+        *([f"Not counted: {', '.join(found.uncounted)}."] if found.uncounted else []),
+        *([UNTRAINED] if not trained else []),
+        *([printed] if (printed := remark(source)) is not None else []),
+    ]
     for line in said:
         console.print(line, soft_wrap=True)
     if out is not None:
@@ -159,7 +177,7 @@ def _batches(source: str, subject: "Subject", seen: Input) -> tuple[Iterator["Te
     return read(), f"{known.data.name} {seen.split}, {wanted} samples"
 
 
-def _overhead(model: Any, batch: "Tensor", steps: int) -> tuple[float, "Measured"]:
+def _overhead(model: Any, batch: "Tensor", options: dict[str, Any]) -> tuple[float, "Measured"]:
     """How much longer a counted pass takes than a plain one, and what a plain one spends."""
     import torch
 
@@ -170,7 +188,7 @@ def _overhead(model: Any, batch: "Tensor", steps: int) -> tuple[float, "Measured
         with measured() as spent:
             model(batch)
     begun = time.perf_counter()
-    profile(model, [batch], steps=steps)
+    profile(model, [batch], **options)
     return (time.perf_counter() - begun) / spent.seconds, spent
 
 
@@ -178,50 +196,38 @@ def _print(source: str, found: "Profile", what: str) -> None:
     console.print(
         f"{source} on {what}: {found.parameters:,} parameters, {found.steps} steps; all of one sample"
     )
-    numbers = "rate", "M MAC", "M additions", "spikformer, uJ", "strict, uJ"
-    table = plain_table("layer", "does", "input", *numbers, numbers=numbers)
+    numbers = "rate", "M MAC", "M adds", "spikformer, uJ", "strict, uJ"
+    table = plain_table("layer", "input", *numbers, numbers=numbers)
     for row in found.rows():
         if row["role"] != "neuron":
             kind = row["input"] + (
                 f" to {row['input_largest']:.0f}" if row["input"] == "integer" else ""
             )
-            table.add_row(
-                row["layer"],
-                row["role"],
-                kind,
-                f"{row['input_rate']:.4f}",
-                f"{row['macs'] / 1e6:.3f}",
-                f"{row['additions'] / 1e6:.3f}",
-                f"{row['spikformer_pj'] / 1e6:.3f}",
-                f"{row['spikformer-strict_pj'] / 1e6:.3f}",
-            )
-    total = found.total()
-    table.add_row(
-        "total",
-        *[""] * 3,
-        f"{total['macs'] / 1e6:.3f}",
-        f"{total['additions'] / 1e6:.3f}",
-        f"{total['spikformer_pj'] / 1e6:.3f}",
-        f"{total['spikformer-strict_pj'] / 1e6:.3f}",
-        style="bold",
-    )
+            rate = "" if row["input"] == "float" else f"{row['input_rate']:.3f}"
+            table.add_row(row["layer"], kind, rate, *_millions(row))
+    table.add_row("total", "", "", *_millions(found.total()), style="bold")
     console.print(table)
     conventions = plain_table("convention", "mJ", "counts", numbers=["mJ"])
     for name, energy in found.energy_mj().items():
         rule = (found.conventions[name].__doc__ or "").splitlines()[0]
-        conventions.add_row(name, f"{energy:.4f}", rule)
+        conventions.add_row(name, f"{energy:.4g}", rule)
     console.print(conventions)
     console.print(
-        f"By additions alone it beats the quantised twin below {found.break_even_rate():.1%} of all "
-        f"inputs firing at each step. Where moving data counts too, that is 5.7 % at T = 5 (Yan et al., "
-        f"arXiv 2409.08290).",
+        f"There are as many additions as in the quantised twin where {found.break_even_rate():.1%} of all "
+        f"inputs fire at each step; here, {found.mean_rate():.1%} do. That is arithmetic alone: with "
+        f"data moved, Yan et al. (arXiv 2409.08290) find 5.7 % at T = 5.",
         soft_wrap=True,
     )
 
 
-def _spent(spent: "Measured") -> str:
+def _millions(row: dict[str, Any]) -> Iterator[str]:
+    for name in ("macs", "additions", "spikformer_pj", "spikformer-strict_pj"):
+        yield f"{row[name] / 1e6:.3f}"
+
+
+def _spent(spent: "Measured", samples: int) -> str:
     """What the machine says it spent, beside what models say."""
     if not spent.joules:
         return f"Measured joules: none, {spent.missing}."
     each = ", ".join(f"{name} {joules:.3f} J" for name, joules in spent.joules.items())
-    return f"Measured for one batch of 2, all that ran on the machine: {each}."
+    return f"Measured for {samples} samples, all that ran on the machine: {each}."

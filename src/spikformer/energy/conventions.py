@@ -79,7 +79,7 @@ Rule = Callable[[Place, Costs], float]
 
 
 def spikformer(place: Place, costs: Costs) -> float:
-    """Rate times dense, whatever the spikes' values; the first layer multiplies, the head is free.
+    """Rate times dense; the first layer multiplies, the head is free.
 
     Spikformer, eq. 21-22 and app. C.2; attention as the tool that its author names counts it.
     """
@@ -91,7 +91,7 @@ def spikformer(place: Place, costs: Costs) -> float:
 
 
 def spikformer_strict(place: Place, costs: Costs) -> float:
-    """Only what is 0 or 1 adds, and exactly as often as it reaches an output; all else multiplies."""
+    """What is 0 or 1 adds, as often as it reaches an output; all else multiplies."""
     operation = place.operation
     if place.first or place.head:
         return costs.mac_pj * place.macs
@@ -102,7 +102,7 @@ def spikformer_strict(place: Place, costs: Costs) -> float:
 
 
 def spikingformer(place: Place, costs: Costs, most: float = 30) -> float:
-    """Rate times dense, and biases; inputs above 30 multiply, and so does the head.
+    """Rate times dense, and biases; inputs above 30 and the head multiply.
 
     `energy_consumption_calculation` of zhouchenlin2096/Spikingformer, with Nspks_max = `most`.
     """
@@ -123,7 +123,7 @@ def spikingformer_binary(place: Place, costs: Costs) -> float:
 
 
 def sdt(place: Place, costs: Costs) -> float:
-    """Share of what is not 0 times dense; masks by their additions, the head is free.
+    """Share of what is not 0 times dense; the head is free.
 
     Spike-driven Transformer (Yao et al., NeurIPS 2023), table of FLOPs.
     """
@@ -137,7 +137,7 @@ def sdt(place: Place, costs: Costs) -> float:
 
 
 def spikingresformer(place: Place, costs: Costs) -> float:
-    """Exact additions, an input of 2 twice, of everything but the first layer.
+    """Exact additions, an input of 2 twice, of all but the first layer.
 
     `utils` of xyshi2000/SpikingResformer.
     """
@@ -147,7 +147,7 @@ def spikingresformer(place: Place, costs: Costs) -> float:
 
 
 def neurobench(place: Place, costs: Costs) -> float:
-    """Additions of what is 0, 1 or -1; what else is not 0 multiplies.
+    """What is 1 or -1 adds; what else is not 0 multiplies.
 
     NeuroBench 2.3. Its hooks see layers and so miss the products of attention, which count here; and it
     leaves out weights that are 0.

@@ -67,6 +67,11 @@ class Profile:
         twin = bits_of(self.steps) * sum(of_twin(place) for place in self.places)
         return twin / sum(p.macs for p in self.places if p.operation.role != "neuron")
 
+    def mean_rate(self) -> float:
+        """Additions of all operations over their multiply-accumulates."""
+        counted = [p for p in self.places if p.operation.role != "neuron"]
+        return sum(p.additions for p in counted) / sum(p.macs for p in counted)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, fit for JSON."""
         return {
