@@ -66,6 +66,12 @@ def test_shares_of_a_silent_query_are_alike():
     assert found.tolist() == [[0.75, 0.25], [0.5, 0.5]]
 
 
+def test_negative_maps_have_no_shares():
+    for what in (shares, entropy, lambda x: locality(x, (1, 2))):
+        with pytest.raises(ConfigError, match="negative somewhere has no shares"):
+            what(torch.tensor([[1.0, -1.0], [0.0, 1.0]]))
+
+
 def test_entropy_is_1_of_uniform_and_0_of_one_token():
     uniform, single = torch.ones(4, 4), torch.eye(4)
     assert entropy(uniform).item() == pytest.approx(1)

@@ -76,3 +76,14 @@ def test_nothing_watched_has_no_rate(model):
         pass
     with pytest.raises(ConfigError, match="no neuron ran"):
         rates.mean()
+
+
+def test_neurons_of_other_libraries_are_watched_too():
+    class MyLIF(torch.nn.Module):
+        def forward(self, current):
+            return (current > 0.5).float()
+
+    network = torch.nn.Sequential(torch.nn.Identity(), MyLIF())
+    with firing_rates(network) as rates:
+        network(torch.tensor([[[0.1, 0.6]], [[0.7, 0.8]]]))
+    assert rates.by_step() == {"1": [0.5, 1.0]}

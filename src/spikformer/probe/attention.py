@@ -62,7 +62,13 @@ def _keep(
 
 
 def shares(attention: Float[Tensor, "*rest N N"]) -> Float[Tensor, "*rest N N"]:
-    """Each row divided by its sum; of a silent query, all tokens alike."""
+    """Each row divided by its sum; of a silent query, all tokens alike.
+
+    Raises:
+        ConfigError: when a map is negative somewhere, as those of real queries and keys may be.
+    """
+    if (attention < 0).any():
+        raise ConfigError("a map that is negative somewhere has no shares")
     sums = attention.sum(-1, keepdim=True)
     alike = torch.full_like(attention, 1 / attention.shape[-1])
     return torch.where(sums > 0, attention / sums.clamp(min=torch.finfo(sums.dtype).tiny), alike)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from spikformer.errors import ConfigError
-from spikformer.nn.recognition import NEURON
+from spikformer.nn.recognition import NEURON, named_neurons
 
 
 class FiringRates:
@@ -129,6 +129,7 @@ def watching(
 
 
 def _neurons(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    named = named_neurons(model)
     for name, module in model.named_modules():
-        if name.endswith(NEURON) and not isinstance(module, nn.Identity):
+        if name in named:
             yield name.removesuffix(f".{NEURON}"), module
