@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from spikformer import create_model
-from spikformer.energy import profile
+from spikformer.energy import Costs, profile
 from spikformer.energy.published import FIRST_LAYER_OF_512, PRINTED, remark
 
-MAC, AC = 4.6, 0.9
+MAC = 4.6
 
 
 def test_the_first_layer_of_512_is_that_of_the_model():
@@ -45,15 +45,25 @@ def test_the_papers_ann_is_all_maps_and_the_attention_of_one_block():
 
 
 @pytest.mark.parametrize(
-    ("steps", "tokens", "width", "operations", "microjoules"),
-    [(16, 64, 256, "16.78", "77.2"), (4, 64, 384, "6.29", "28.9")],
+    ("name", "shape", "operations", "microjoules"),
+    [
+        ("spikformer_4_384_patch4", (1, 4, 3, 32, 32), "6.29", "28.9"),
+        pytest.param(
+            "spikformer_2_256_dvs", (1, 16, 2, 128, 128), "16.78", "77.2", marks=pytest.mark.slow
+        ),
+    ],
 )
-def test_table_1_counts_one_product_of_one_block(steps, tokens, width, operations, microjoules):
-    counted = steps * tokens**2 * width
-    assert f"{counted / 1e6:.2f}" == operations
-    assert f"{MAC * counted / 1e6:.1f}" == microjoules
+def test_table_1_counts_one_product_of_one_block(name, shape, operations, microjoules):
+    model = create_model(name, depth=1, attention="vsa_float", in_chans=shape[2])
+    found = profile(model, [torch.rand(shape)])
+    (place,) = (p for p in found.places if p.operation.role == "attention")
+    first, _ = place.operation.products
+    assert f"{first.macs / 1e6:.2f}" == operations
+    charged = next(r["spikformer_pj"] for r in found.rows() if r["role"] == "attention")
+    assert f"{charged / 2 / 1e6:.1f}" == microjoules  # both products alike, both of real numbers
 
 
-def test_figure_1_and_the_log_of_spikingformer():
-    assert f"{MAC * 77:.1f}" == "354.2"
-    assert f"{AC * 12.51 + MAC * 0.521:.2f}" == "13.66"
+def test_figure_1_and_the_log_of_spikingformer_have_these_constants():
+    costs = Costs()
+    assert f"{costs.mac_pj * 77:.1f}" == "354.2"  # 77 M of softmax attention, in uJ
+    assert f"{costs.ac_pj * 12.51 + costs.mac_pj * 0.521:.2f}" == "13.66"  # G of each, in mJ
