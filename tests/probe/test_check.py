@@ -11,7 +11,7 @@ from spikformer import create_model, list_models
 from spikformer.errors import ConfigError
 from spikformer.nn import LIF
 from spikformer.nn.layers import SpikingConv
-from spikformer.probe import Status, check
+from spikformer.probe import Status, Subject, check, enlivened
 from spikformer.probe.check_isolation import ALONE, CAUSAL, NEIGHBOURS
 from spikformer.probe.check_neurons import FIRE, GRADIENTS, SPIKES
 from spikformer.probe.check_repetition import COMPILED, RANDOM, STATE, STATISTICS
@@ -73,6 +73,21 @@ class BatchFirst(Toy):
         spikes = self.lif(current.transpose(0, 1)).transpose(0, 1)
         current = self.norm2(self.second(spikes.flatten(0, 1).flatten(1))).unflatten(0, (B, steps))
         return self.head(self.lif2(current.transpose(0, 1)).mean(0))
+
+
+class ByKeyword(Toy):
+    """Not broken: norms and neurons are told their input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.lif2 = StraightThrough()
+
+    def forward(self, frames):
+        x = frames.transpose(0, 1)
+        current = self.norm(input=self.first(input=x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        spikes = self.lif(current=current).flatten(0, 1).flatten(1)
+        current = self.norm2(input=self.second(input=spikes)).unflatten(0, x.shape[:2])
+        return self.head(input=self.lif2(current=current))
 
 
 class Dropout(Toy):
@@ -146,6 +161,13 @@ class Unnamed(nn.Module):
         return (current > 0).to(current.dtype) - soft
 
 
+class StraightThrough(nn.Module):
+    """A neuron by what it does alone."""
+
+    def forward(self, current):
+        return (current > 0).to(current.dtype) + (current - current.detach())
+
+
 class Unused(Toy):
     def __init__(self):
         super().__init__()
@@ -183,7 +205,7 @@ def failed(found):
     return {name for name, verdict in found.items() if verdict.failed}
 
 
-@pytest.mark.parametrize("network", [Toy, BatchFirst])
+@pytest.mark.parametrize("network", [Toy, BatchFirst, ByKeyword])
 def test_a_network_without_defects_passes(network):
     found = verdicts(network)
     skipped = found.pop(COMPILED)
@@ -406,6 +428,19 @@ def test_spikingjelly_passes_and_its_state_is_told():
     state = found.pop(STATE)
     assert (state.status, state.layer) == (Status.NOTICE, "patch_embed.stages.0.neuron")
     assert {v.status for v in found.values()} == {Status.PASSED}, found
+
+
+@pytest.mark.parametrize(("kind", "frame"), [("BatchNorm2d", (2, 4, 4)), ("BatchNorm1d", (2, 5))])
+def test_a_norm_of_spikingjelly_is_fitted_over_steps_and_samples(kind, frame):
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    network = nn.Sequential(getattr(layer, kind)(2, step_mode="m"), LIF())
+    subject = Subject(network, frame, time_axis=0)
+    norm = enlivened(subject).network[0]
+    seen = subject.frames(subject.samples, seed=1).movedim(2, 0).flatten(1)
+    assert torch.allclose(norm.running_mean.double(), seen.mean(1))
+    assert torch.allclose(norm.running_var.double(), seen.var(1, correction=0))
+    assert norm.bias.tolist() == [0, 1]
+    assert not failed({v.check: v for v in check(network, frame, time_axis=0)})
 
 
 class InPlace(Toy):

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -126,9 +127,13 @@ def enlivened(subject: Subject) -> Subject:
     """
     network = subject.fresh()
 
-    def fit(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def fit(norm: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         assert isinstance(norm, _BatchNorm)
-        x = inputs[0].transpose(0, 1).flatten(1)
+        x = first_tensor((*inputs, *named.values()))
+        assert x is not None
+        if getattr(norm, "step_mode", "s") == "m":  # SpikingJelly's: [T, B, C, ...]
+            x = x.flatten(0, 1)
+        x = x.transpose(0, 1).flatten(1)
         for statistic, value in (
             (norm.running_mean, x.mean(1)),
             (norm.running_var, x.var(1, correction=0)),
@@ -139,7 +144,7 @@ def enlivened(subject: Subject) -> Subject:
             norm.bias.copy_(torch.arange(len(norm.bias)) % 4)
 
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    hooks = [norm.register_forward_pre_hook(fit) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(fit, with_kwargs=True) for norm in norms]
     with torch.no_grad():
         subject.call(network, subject.frames(subject.samples, seed=1))
     for hook in hooks:

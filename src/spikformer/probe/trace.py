@@ -222,7 +222,7 @@ class _Recorder(TorchDispatchMode):
         inside = tuple(f"{name}." for name in neurons)
         for name, module in network.named_modules():
             if name and not name.startswith(inside):
-                hooks.append(module.register_forward_pre_hook(self._enter(name)))
+                hooks.append(module.register_forward_pre_hook(self._enter(name), with_kwargs=True))
                 hooks.append(module.register_forward_hook(self._leave))
         try:
             with self:
@@ -232,8 +232,8 @@ class _Recorder(TorchDispatchMode):
                 hook.remove()
 
     def _enter(self, name: str) -> Any:
-        def enter(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            x = first_tensor(inputs)
+        def enter(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = first_tensor((*inputs, *named.values()))
             self._running.append((name, None if x is None else x.detach().clone()))
 
         return enter
