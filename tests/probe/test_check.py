@@ -1,7 +1,9 @@
 """Networks with one defect each, as users write them, and the verdict on each."""
 
+import random
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -95,6 +97,44 @@ class Dropout(Toy):
         return F.dropout(current, 0.5)  # training is True unless told otherwise
 
 
+class NumpyNoise(Toy):
+    def between(self, current):
+        return current + np.random.randn()
+
+
+class PythonNoise(Toy):
+    def between(self, current):
+        return current + random.gauss()
+
+
+class OwnNoise(Toy):
+    """Copies of it draw the same numbers."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def between(self, current):
+        match self.generator:
+            case torch.Generator():
+                return current + torch.randn((), generator=self.generator)
+            case np.random.Generator():
+                return current + self.generator.standard_normal()
+            case _:
+                return current + self.generator.gauss(0, 1)
+
+
+class SameNoise(OwnNoise):
+    """Not broken: it seeds its generator before it draws."""
+
+    def __init__(self):
+        super().__init__(torch.Generator())
+
+    def between(self, current):
+        self.generator.manual_seed(0)
+        return super().between(current)
+
+
 class BatchStatistics(Toy):
     def __init__(self):
         super().__init__()
@@ -136,6 +176,11 @@ class State(Toy):
 class Reset(State):
     def reset(self):
         self.v = 0.0
+
+
+class ResetOfABatch(State):
+    def reset(self, batch):
+        self.v = torch.zeros(batch)
 
 
 class HalfSpikes(Toy):
@@ -205,7 +250,7 @@ def failed(found):
     return {name for name, verdict in found.items() if verdict.failed}
 
 
-@pytest.mark.parametrize("network", [Toy, BatchFirst, ByKeyword])
+@pytest.mark.parametrize("network", [Toy, BatchFirst, ByKeyword, SameNoise])
 def test_a_network_without_defects_passes(network):
     found = verdicts(network)
     skipped = found.pop(COMPILED)
@@ -220,11 +265,17 @@ def test_a_network_without_defects_passes(network):
         (FlatBatchMajor, {NEIGHBOURS, ALONE, CAUSAL}, "lif"),
         (NextSample, {NEIGHBOURS, ALONE}, "lif2"),
         (Dropout, {RANDOM}, "lif2"),
+        (NumpyNoise, {RANDOM}, "lif2"),
+        (PythonNoise, {RANDOM}, "lif2"),
+        (lambda: OwnNoise(torch.Generator()), {RANDOM}, "lif2"),
+        (lambda: OwnNoise(np.random.default_rng(0)), {RANDOM}, "lif2"),
+        (lambda: OwnNoise(random.Random(0)), {RANDOM}, "lif2"),
         (BatchStatistics, {STATISTICS, NEIGHBOURS, ALONE, CAUSAL}, "norm"),
         (FunctionalBatchStatistics, {STATISTICS, NEIGHBOURS, ALONE, CAUSAL}, None),
         (Centred, {CAUSAL}, "lif2"),
         (CentredWithMean, {CAUSAL}, "lif2"),
         (State, {STATE}, "lif2"),
+        (ResetOfABatch, {STATE}, "lif2"),
         (HalfSpikes, {SPIKES}, "lif2"),
         (NearlySpikes, {SPIKES}, "lif2"),
         (Unused, {GRADIENTS}, "spare"),
@@ -258,6 +309,13 @@ def test_state_that_reset_clears_is_a_notice():
     assert not failed(found)
     assert found[STATE].status is Status.NOTICE
     assert "reset()" in found[STATE].words
+
+
+def test_what_is_random_is_told_once():
+    found = verdicts(NumpyNoise)
+    assert found[NEIGHBOURS].status is found[STATE].status is Status.UNKNOWN
+    assert found[NEIGHBOURS].words == "not while something is random"
+    assert "its own generator" in verdicts(lambda: OwnNoise(torch.Generator()))[RANDOM].words
 
 
 def test_looking_ahead_by_design_is_a_notice():

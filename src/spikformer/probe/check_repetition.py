@@ -1,7 +1,10 @@
 """Whether a network answers the same question twice in the same way."""
 
+import random
+from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._functorch import config
@@ -27,12 +30,15 @@ def reset(network: nn.Module) -> bool:
     """Call `reset()` of every module that has one, as SpikingJelly's `functional.reset_net` does.
 
     Returns:
-        Whether any has.
+        Whether any could be called: one that wants arguments is something else by the same name.
     """
-    found = [module for module in network.modules() if isinstance(module, Resettable)]
-    for module in found:
-        module.reset()
-    return bool(found)
+    called = False
+    for module in network.modules():
+        if isinstance(module, Resettable):
+            with suppress(Exception):  # of a stranger's code
+                module.reset()
+                called = True
+    return called
 
 
 def check_state(subject: Subject, frames: Tensor) -> Verdict:
@@ -50,11 +56,39 @@ def check_state(subject: Subject, frames: Tensor) -> Verdict:
 
 
 def check_randomness(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
-    """Another seed changes nothing in eval mode."""
+    """Another seed changes nothing in eval mode, be it of the network's own generators."""
     found = first_difference(base, trace(subject, frames, seed=1))
     if found is not None:
         return broken(RANDOM, "another seed gives another answer: dropout may be alive", found)
+    network = subject.fresh()
+    if _reseed(network, seed=1):
+        found = first_difference(base, trace(subject, frames, network))
+    if found is not None:
+        words = "another seed of its own generator gives another answer"
+        return broken(RANDOM, words, found)
     return Verdict(RANDOM, Status.PASSED, "another seed changes nothing")
+
+
+def _reseed(network: nn.Module, seed: int) -> bool:
+    """Seed the generators that modules keep: copies of them draw alike, whatever the global seed.
+
+    Returns:
+        Whether there are any.
+    """
+    found = False
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            match value:
+                case torch.Generator():
+                    value.manual_seed(seed)
+                case random.Random() | np.random.RandomState():
+                    value.seed(seed)
+                case np.random.Generator():
+                    setattr(module, name, np.random.default_rng(seed))
+                case _:
+                    continue
+            found = True
+    return found
 
 
 def check_statistics(base: Trace) -> Verdict:

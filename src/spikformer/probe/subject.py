@@ -127,24 +127,8 @@ def enlivened(subject: Subject) -> Subject:
     """
     network = subject.fresh()
 
-    def fit(norm: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        assert isinstance(norm, _BatchNorm)
-        x = first_tensor((*inputs, *named.values()))
-        assert x is not None
-        if getattr(norm, "step_mode", "s") == "m":  # SpikingJelly's: [T, B, C, ...]
-            x = x.flatten(0, 1)
-        x = x.transpose(0, 1).flatten(1)
-        for statistic, value in (
-            (norm.running_mean, x.mean(1)),
-            (norm.running_var, x.var(1, correction=0)),
-        ):
-            if statistic is not None:
-                statistic.copy_(value)
-        if norm.affine:
-            norm.bias.copy_(torch.arange(len(norm.bias)) % 4)
-
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    hooks = [norm.register_forward_pre_hook(fit, with_kwargs=True) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(_fit, with_kwargs=True) for norm in norms]
     with torch.no_grad():
         subject.call(network, subject.frames(subject.samples, seed=1))
     for hook in hooks:
@@ -154,6 +138,23 @@ def enlivened(subject: Subject) -> Subject:
         if module in norms:
             fitted.get_submodule(name).load_state_dict(module.state_dict())
     return replace(subject, network=fitted)
+
+
+def _fit(norm: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    assert isinstance(norm, _BatchNorm)
+    x = first_tensor((*inputs, *named.values()))
+    assert x is not None
+    if getattr(norm, "step_mode", "s") == "m":  # SpikingJelly's: [T, B, C, ...]
+        x = x.flatten(0, 1)
+    x = x.transpose(0, 1).flatten(1)
+    for statistic, value in (
+        (norm.running_mean, x.mean(1)),
+        (norm.running_var, x.var(1, correction=0)),
+    ):
+        if statistic is not None:
+            statistic.copy_(value)
+    if norm.affine:
+        norm.bias.copy_(torch.arange(len(norm.bias)) % 4)
 
 
 def first_tensor(output: object) -> Tensor | None:
