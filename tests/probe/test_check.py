@@ -158,6 +158,64 @@ class CentredWithMean(Centred):
         return self.head(spikes).mean(0)
 
 
+class ConvolutionOverTime(Toy):
+    """Its layer behind the neurons has time last, [B, C, T], and sees one step on."""
+
+    def __init__(self):
+        super().__init__()
+        self.over_time = nn.Conv1d(10, 10, 3, padding=1)
+
+    def classify(self, spikes):
+        return self.head(self.over_time(spikes.permute(1, 2, 0)).relu().mean(2))
+
+
+class ConvolutionOverNeurons(Toy):
+    """The same with samples and neurons in one axis, where nothing tells steps and samples apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.over_time = nn.Conv1d(1, 1, 3, padding=1)
+
+    def classify(self, spikes):
+        series = self.over_time(spikes.flatten(1).T[:, None]).squeeze(1)
+        return self.head(series.square().mean(1).view(-1, 10))
+
+
+class CentredBeforeTheHead(Toy):
+    """It looks ahead where no module shows it."""
+
+    def classify(self, spikes):
+        return self.head((spikes - spikes.mean(0)).relu().mean(0))
+
+
+class CentredBehindTheHead(Toy):
+    def classify(self, spikes):
+        logits = self.head(spikes)
+        return (logits - logits.mean(0)).relu().mean(0)
+
+
+class LastStep(Toy):
+    def classify(self, spikes):
+        return self.head(spikes[-1])
+
+
+class SumOfLogits(Toy):
+    def classify(self, spikes):
+        return self.head(spikes).sum(0)
+
+
+class MeanOverTokens(Toy):
+    """Not broken: several layers follow on a mean over steps and tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(5, 6)
+        self.head = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
+
+    def classify(self, spikes):
+        return self.head(self.embed(spikes.unflatten(2, (2, 5))).mean((0, 2)))
+
+
 class Declared(Centred):
     causal = False
 
@@ -250,7 +308,9 @@ def failed(found):
     return {name for name, verdict in found.items() if verdict.failed}
 
 
-@pytest.mark.parametrize("network", [Toy, BatchFirst, ByKeyword, SameNoise])
+@pytest.mark.parametrize(
+    "network", [Toy, BatchFirst, ByKeyword, SameNoise, LastStep, SumOfLogits, MeanOverTokens]
+)
 def test_a_network_without_defects_passes(network):
     found = verdicts(network)
     skipped = found.pop(COMPILED)
@@ -274,6 +334,7 @@ def test_a_network_without_defects_passes(network):
         (FunctionalBatchStatistics, {STATISTICS, NEIGHBOURS, ALONE, CAUSAL}, None),
         (Centred, {CAUSAL}, "lif2"),
         (CentredWithMean, {CAUSAL}, "lif2"),
+        (ConvolutionOverTime, {CAUSAL}, "over_time"),
         (State, {STATE}, "lif2"),
         (ResetOfABatch, {STATE}, "lif2"),
         (HalfSpikes, {SPIKES}, "lif2"),
@@ -346,6 +407,20 @@ def test_what_cannot_be_seen_is_not_claimed():
     assert found[NEIGHBOURS].status is Status.UNKNOWN
     assert found[FIRE].status is Status.NOTICE
     assert found[FIRE].layer == "lif2"
+
+
+@pytest.mark.parametrize(
+    ("network", "hidden"),
+    [
+        (ConvolutionOverNeurons, "over_time, head, output"),
+        (CentredBeforeTheHead, "head, output"),
+        (CentredBehindTheHead, "output"),
+    ],
+)
+def test_what_has_no_axis_of_time_is_not_said_to_keep_steps_apart(network, hidden):
+    verdict = verdicts(network)[CAUSAL]
+    assert verdict.status is Status.UNKNOWN
+    assert f"these cannot be compared: {hidden}; return logits of every step" in verdict.words
 
 
 class StepByStep(nn.Module):
