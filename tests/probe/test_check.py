@@ -537,7 +537,7 @@ def test_what_does_not_compile_is_not_claimed(monkeypatch):
     monkeypatch.setattr(torch, "compile", refuse)
     verdict = verdicts(Toy, compiled=True)[COMPILED]
     assert verdict.status is Status.UNKNOWN
-    assert verdict.words == "it does not compile here: there is no compiler"
+    assert verdict.words == "it does not compile here: RuntimeError: there is no compiler"
 
 
 @pytest.mark.parametrize("build_one", [Toy, lambda: small("spikformer_2_64_patch4")[0]])
@@ -588,4 +588,4 @@ class InPlace(Toy):
 def test_a_backward_pass_that_fails_is_told():
     verdict = verdicts(InPlace)[GRADIENTS]
     assert verdict.failed
-    assert "the backward pass fails: one of the variables needed" in verdict.words
+    assert "the backward pass fails: RuntimeError: one of the variables needed" in verdict.words

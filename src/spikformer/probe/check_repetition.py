@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._functorch import config
 
+from spikformer.errors import ConfigError, first_line
 from spikformer.probe.subject import Subject
 from spikformer.probe.trace import OUTPUT, Break, Trace, first_difference, largest_gap, trace
 from spikformer.probe.verdict import TOLERANCE, Status, Verdict, broken
@@ -107,12 +108,9 @@ def check_compiled(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
         with config.patch(enable_autograd_cache=False), torch.no_grad():
             output = subject.call(subject.fresh(), frames, compiled=True)
     except Exception as error:
-        return Verdict(COMPILED, Status.UNKNOWN, f"it does not compile here: {_first_line(error)}")
+        said = error if isinstance(error, ConfigError) else first_line(error)
+        return Verdict(COMPILED, Status.UNKNOWN, f"it does not compile here: {said}")
     gap = largest_gap(base.output, output)
     if not gap <= TOLERANCE * max(1.0, float(base.output.abs().max())):
         return broken(COMPILED, "the compiled network answers otherwise", Break(OUTPUT, gap))
     return Verdict(COMPILED, Status.PASSED, f"the largest difference in float64 is {gap:.1e}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from spikformer.errors import ConfigError
+from spikformer.errors import ConfigError, first_line
 from spikformer.models import Spikformer
 
 
@@ -63,9 +63,7 @@ class Subject:
         try:
             return copy.deepcopy(self.network).to("cpu", dtype).eval()
         except Exception as error:
-            raise ConfigError(
-                f"the network cannot be copied: {type(error).__name__}: {error}"
-            ) from error
+            raise ConfigError(f"the network cannot be copied: {first_line(error)}") from error
 
     def call(
         self,
@@ -96,7 +94,7 @@ class Subject:
                 output = forward(x)
             except Exception as error:
                 raise ConfigError(
-                    f"the network failed on {[*x.shape]}: {type(error).__name__}: {error}"
+                    f"the network failed on {[*x.shape]}: {first_line(error)}"
                 ) from error
         steps, batch = self.steps_of(frames), len(frames)
         found = first_tensor(output)
