@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from spikformer.errors import ConfigError
+from spikformer.errors import ConfigError, first_line
 
 
 def load_file(path: Path, kind: str) -> ModuleType:
@@ -31,5 +31,5 @@ def load_file(path: Path, kind: str) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ConfigError(f"{kind}: {path} failed with {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{kind}: {path} failed with {first_line(error)}") from error
     return module

@@ -33,6 +33,12 @@ class NotFiniteError(SpikformerError):
     """The loss became infinite or no number."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of someone else's says, for a sentence: its class and first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that is not in `known`, with the nearest ones that are."""
     names = sorted(known)

@@ -51,7 +51,12 @@ class Still(Good):
 
 class Fails(Good):
     def __init__(self):
-        raise RuntimeError("no")
+        raise RuntimeError("no\\nand once more no")
+
+
+class FailsLater(Good):
+    def fire(self, current, steps_and_batch):
+        raise RuntimeError("not now\\nand not then")
 
 
 def nothing():
@@ -137,6 +142,13 @@ def test_equal_networks_exit_with_0(capsys, own):
     assert "logits differ by 0 at most" in said
 
 
+def test_samples_are_not_as_many_as_steps(capsys, own):
+    """Else [B, T, ...] and [T, B, ...] could be taken for each other."""
+    for steps, samples in (("3", 5), ("4", 3)):
+        words = ("diff", f"{own}:Good", f"{own}:FailsLater", *SHAPE, "--steps", steps)
+        assert f"failed on [{samples}, {steps}, 4]" in ran(capsys, *words, code=2)
+
+
 def test_networks_that_part_exit_with_1_and_say_where(capsys, own, tmp_path):
     written = tmp_path / "difference.json"
     words = ("diff", f"{own}:Good", f"{own}:Flat", *SHAPE, "--seed", "1", "--samples", "20")
@@ -173,6 +185,11 @@ def test_one_that_knows_its_input_tells_the_other(capsys, own, weights):
         (["check", "OWN:Good"], "needs the shape of a frame, say --input-shape 3 32 32"),
         (["check", "OWN:Bad", *SHAPE], "defines no 'Bad'"),
         (["check", "OWN:Fails", *SHAPE], "Fails failed with RuntimeError: no"),
+        (["check", "OWN:FailsLater", *SHAPE], "failed on [3, 4, 4]: RuntimeError: not now\n"),
+        (
+            ["diff", "OWN:Good", "OWN:FailsLater", *SHAPE],
+            "failed on [3, 4, 4]: RuntimeError: not now\n",
+        ),
         (["check", "OWN:nothing", *SHAPE], "nothing must make a torch.nn.Module, got NoneType"),
         (
             ["check", "OWN:Good", *SHAPE, "--neuron", "if"],

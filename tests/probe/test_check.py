@@ -1,7 +1,9 @@
 """Networks with one defect each, as users write them, and the verdict on each."""
 
+import random
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from spikformer import create_model, list_models
 from spikformer.errors import ConfigError
 from spikformer.nn import LIF
 from spikformer.nn.layers import SpikingConv
-from spikformer.probe import Status, check
+from spikformer.probe import Status, Subject, check, enlivened
 from spikformer.probe.check_isolation import ALONE, CAUSAL, NEIGHBOURS
 from spikformer.probe.check_neurons import FIRE, GRADIENTS, SPIKES
 from spikformer.probe.check_repetition import COMPILED, RANDOM, STATE, STATISTICS
@@ -75,9 +77,62 @@ class BatchFirst(Toy):
         return self.head(self.lif2(current.transpose(0, 1)).mean(0))
 
 
+class ByKeyword(Toy):
+    """Not broken: norms and neurons are told their input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.lif2 = StraightThrough()
+
+    def forward(self, frames):
+        x = frames.transpose(0, 1)
+        current = self.norm(input=self.first(input=x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        spikes = self.lif(current=current).flatten(0, 1).flatten(1)
+        current = self.norm2(input=self.second(input=spikes)).unflatten(0, x.shape[:2])
+        return self.head(input=self.lif2(current=current))
+
+
 class Dropout(Toy):
     def between(self, current):
         return F.dropout(current, 0.5)  # training is True unless told otherwise
+
+
+class NumpyNoise(Toy):
+    def between(self, current):
+        return current + np.random.randn()
+
+
+class PythonNoise(Toy):
+    def between(self, current):
+        return current + random.gauss()
+
+
+class OwnNoise(Toy):
+    """Copies of it draw the same numbers."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def between(self, current):
+        match self.generator:
+            case torch.Generator():
+                return current + torch.randn((), generator=self.generator)
+            case np.random.Generator():
+                return current + self.generator.standard_normal()
+            case _:
+                return current + self.generator.gauss(0, 1)
+
+
+class SameNoise(OwnNoise):
+    """Not broken: it seeds its generator before it draws."""
+
+    def __init__(self):
+        super().__init__(torch.Generator())
+
+    def between(self, current):
+        self.generator.manual_seed(0)
+        return super().between(current)
 
 
 class BatchStatistics(Toy):
@@ -103,6 +158,64 @@ class CentredWithMean(Centred):
         return self.head(spikes).mean(0)
 
 
+class ConvolutionOverTime(Toy):
+    """Its layer behind the neurons has time last, [B, C, T], and sees one step on."""
+
+    def __init__(self):
+        super().__init__()
+        self.over_time = nn.Conv1d(10, 10, 3, padding=1)
+
+    def classify(self, spikes):
+        return self.head(self.over_time(spikes.permute(1, 2, 0)).relu().mean(2))
+
+
+class ConvolutionOverNeurons(Toy):
+    """The same with samples and neurons in one axis, where nothing tells steps and samples apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.over_time = nn.Conv1d(1, 1, 3, padding=1)
+
+    def classify(self, spikes):
+        series = self.over_time(spikes.flatten(1).T[:, None]).squeeze(1)
+        return self.head(series.square().mean(1).view(-1, 10))
+
+
+class CentredBeforeTheHead(Toy):
+    """It looks ahead where no module shows it."""
+
+    def classify(self, spikes):
+        return self.head((spikes - spikes.mean(0)).relu().mean(0))
+
+
+class CentredBehindTheHead(Toy):
+    def classify(self, spikes):
+        logits = self.head(spikes)
+        return (logits - logits.mean(0)).relu().mean(0)
+
+
+class LastStep(Toy):
+    def classify(self, spikes):
+        return self.head(spikes[-1])
+
+
+class SumOfLogits(Toy):
+    def classify(self, spikes):
+        return self.head(spikes).sum(0)
+
+
+class MeanOverTokens(Toy):
+    """Not broken: several layers follow on a mean over steps and tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(5, 6)
+        self.head = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
+
+    def classify(self, spikes):
+        return self.head(self.embed(spikes.unflatten(2, (2, 5))).mean((0, 2)))
+
+
 class Declared(Centred):
     causal = False
 
@@ -121,6 +234,11 @@ class State(Toy):
 class Reset(State):
     def reset(self):
         self.v = 0.0
+
+
+class ResetOfABatch(State):
+    def reset(self, batch):
+        self.v = torch.zeros(batch)
 
 
 class HalfSpikes(Toy):
@@ -144,6 +262,13 @@ class Unnamed(nn.Module):
     def forward(self, current):
         soft = torch.sigmoid(4 * current) * 1e-7
         return (current > 0).to(current.dtype) - soft
+
+
+class StraightThrough(nn.Module):
+    """A neuron by what it does alone."""
+
+    def forward(self, current):
+        return (current > 0).to(current.dtype) + (current - current.detach())
 
 
 class Unused(Toy):
@@ -183,7 +308,9 @@ def failed(found):
     return {name for name, verdict in found.items() if verdict.failed}
 
 
-@pytest.mark.parametrize("network", [Toy, BatchFirst])
+@pytest.mark.parametrize(
+    "network", [Toy, BatchFirst, ByKeyword, SameNoise, LastStep, SumOfLogits, MeanOverTokens]
+)
 def test_a_network_without_defects_passes(network):
     found = verdicts(network)
     skipped = found.pop(COMPILED)
@@ -198,11 +325,18 @@ def test_a_network_without_defects_passes(network):
         (FlatBatchMajor, {NEIGHBOURS, ALONE, CAUSAL}, "lif"),
         (NextSample, {NEIGHBOURS, ALONE}, "lif2"),
         (Dropout, {RANDOM}, "lif2"),
+        (NumpyNoise, {RANDOM}, "lif2"),
+        (PythonNoise, {RANDOM}, "lif2"),
+        (lambda: OwnNoise(torch.Generator()), {RANDOM}, "lif2"),
+        (lambda: OwnNoise(np.random.default_rng(0)), {RANDOM}, "lif2"),
+        (lambda: OwnNoise(random.Random(0)), {RANDOM}, "lif2"),
         (BatchStatistics, {STATISTICS, NEIGHBOURS, ALONE, CAUSAL}, "norm"),
         (FunctionalBatchStatistics, {STATISTICS, NEIGHBOURS, ALONE, CAUSAL}, None),
         (Centred, {CAUSAL}, "lif2"),
         (CentredWithMean, {CAUSAL}, "lif2"),
+        (ConvolutionOverTime, {CAUSAL}, "over_time"),
         (State, {STATE}, "lif2"),
+        (ResetOfABatch, {STATE}, "lif2"),
         (HalfSpikes, {SPIKES}, "lif2"),
         (NearlySpikes, {SPIKES}, "lif2"),
         (Unused, {GRADIENTS}, "spare"),
@@ -238,6 +372,13 @@ def test_state_that_reset_clears_is_a_notice():
     assert "reset()" in found[STATE].words
 
 
+def test_what_is_random_is_told_once():
+    found = verdicts(NumpyNoise)
+    assert found[NEIGHBOURS].status is found[STATE].status is Status.UNKNOWN
+    assert found[NEIGHBOURS].words == "not while something is random"
+    assert "its own generator" in verdicts(lambda: OwnNoise(torch.Generator()))[RANDOM].words
+
+
 def test_looking_ahead_by_design_is_a_notice():
     assert verdicts(Declared)[CAUSAL].status is Status.NOTICE
 
@@ -266,6 +407,20 @@ def test_what_cannot_be_seen_is_not_claimed():
     assert found[NEIGHBOURS].status is Status.UNKNOWN
     assert found[FIRE].status is Status.NOTICE
     assert found[FIRE].layer == "lif2"
+
+
+@pytest.mark.parametrize(
+    ("network", "hidden"),
+    [
+        (ConvolutionOverNeurons, "over_time, head, output"),
+        (CentredBeforeTheHead, "head, output"),
+        (CentredBehindTheHead, "output"),
+    ],
+)
+def test_what_has_no_axis_of_time_is_not_said_to_keep_steps_apart(network, hidden):
+    verdict = verdicts(network)[CAUSAL]
+    assert verdict.status is Status.UNKNOWN
+    assert f"these cannot be compared: {hidden}; return logits of every step" in verdict.words
 
 
 class StepByStep(nn.Module):
@@ -382,7 +537,7 @@ def test_what_does_not_compile_is_not_claimed(monkeypatch):
     monkeypatch.setattr(torch, "compile", refuse)
     verdict = verdicts(Toy, compiled=True)[COMPILED]
     assert verdict.status is Status.UNKNOWN
-    assert verdict.words == "it does not compile here: there is no compiler"
+    assert verdict.words == "it does not compile here: RuntimeError: there is no compiler"
 
 
 @pytest.mark.parametrize("build_one", [Toy, lambda: small("spikformer_2_64_patch4")[0]])
@@ -408,6 +563,19 @@ def test_spikingjelly_passes_and_its_state_is_told():
     assert {v.status for v in found.values()} == {Status.PASSED}, found
 
 
+@pytest.mark.parametrize(("kind", "frame"), [("BatchNorm2d", (2, 4, 4)), ("BatchNorm1d", (2, 5))])
+def test_a_norm_of_spikingjelly_is_fitted_over_steps_and_samples(kind, frame):
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    network = nn.Sequential(getattr(layer, kind)(2, step_mode="m"), LIF())
+    subject = Subject(network, frame, time_axis=0)
+    norm = enlivened(subject).network[0]
+    seen = subject.frames(subject.samples, seed=1).movedim(2, 0).flatten(1)
+    assert torch.allclose(norm.running_mean.double(), seen.mean(1))
+    assert torch.allclose(norm.running_var.double(), seen.var(1, correction=0))
+    assert norm.bias.tolist() == [0, 1]
+    assert not failed({v.check: v for v in check(network, frame, time_axis=0)})
+
+
 class InPlace(Toy):
     """Overwrites what the backward pass needs."""
 
@@ -420,4 +588,4 @@ class InPlace(Toy):
 def test_a_backward_pass_that_fails_is_told():
     verdict = verdicts(InPlace)[GRADIENTS]
     assert verdict.failed
-    assert "the backward pass fails: one of the variables needed" in verdict.words
+    assert "the backward pass fails: RuntimeError: one of the variables needed" in verdict.words

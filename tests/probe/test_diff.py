@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from einops import rearrange
 from helpers.networks import TINY, enliven, tiny
 from torch import nn
 
@@ -94,6 +95,67 @@ def test_two_precisions_of_one_network(model):
     assert abs(found.parting.a.above_threshold) < 0.05
     assert abs(found.parting.b.above_threshold) < 0.05
     assert diff(subject(model), subject(model), frames, precisions=("64", "32")).equal
+
+
+class Laid(nn.Module):
+    """Two layers of neurons that keep their spikes in one of the field's four ways."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+        self.first, self.lif = nn.Linear(8, 16), LaidLIF(inside)
+        self.second, self.lif2 = nn.Linear(16, 16), LaidLIF(inside)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, frames):
+        B, steps = frames.shape[:2]
+        x = rearrange(frames, f"B T n -> {self.inside} n")
+        for layer, lif in ((self.first, self.lif), (self.second, self.lif2)):
+            x = lif(2 * layer(x) + 0.5, steps)
+        return rearrange(self.head(x), f"{self.inside} n -> T B n", B=B, T=steps)
+
+
+class LaidLIF(nn.Module):
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, current, steps):
+        x = rearrange(current, f"{self.inside} n -> T B n", T=steps)
+        return rearrange(LIF()(x), f"T B n -> {self.inside} n")
+
+
+@pytest.mark.parametrize("samples", [2, 4])
+@pytest.mark.parametrize("inside", ["T B", "B T", "(T B)", "(B T)"])
+@pytest.mark.parametrize("differs", [False, True])
+def test_the_order_of_steps_and_samples_inside_makes_no_difference(inside, samples, differs):
+    torch.manual_seed(0)
+    a, b = Laid("T B"), Laid(inside)
+    b.load_state_dict(a.state_dict())
+    if differs:
+        b.second.bias.data[5] += 0.5
+    subjects = Subject(a, (8,)), Subject(b, (8,))
+    found = diff(*subjects, subjects[0].frames(samples))
+    assert found.equal != differs
+    assert found.layers == 2
+    assert not found.silent
+    if differs:
+        assert (found.parting.a.layer, found.parting.neuron) == ("lif2", (5,))
+        assert found.parting.b.current - found.parting.a.current == pytest.approx(1.0)
+
+
+def test_spikes_of_a_shape_that_cannot_be_read_are_compared_as_they_are():
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.neuron = nn.Threshold(1.0, 0.0)
+
+        def forward(self, frames):
+            spikes = self.neuron(frames.permute(2, 0, 1).flatten())
+            return spikes.view(8, *frames.shape[:2]).permute(2, 1, 0)
+
+    subject = Subject(Turned(), (8,))
+    assert diff(subject, subject, subject.frames(3)).equal
 
 
 class PooledCurrents(nn.Module):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from spikformer.cli._options import chosen
-from spikformer.errors import ConfigError, unknown_name
+from spikformer.errors import ConfigError, first_line, unknown_name
 
 if TYPE_CHECKING:
     from spikformer.probe.subject import Subject
@@ -83,7 +83,7 @@ def _own(source: str) -> Any:
     try:
         network = build()
     except Exception as error:
-        raise ConfigError(f"{source} failed with {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{source} failed with {first_line(error)}") from error
     if not isinstance(network, torch.nn.Module):
         raise ConfigError(f"{source} must make a torch.nn.Module, got {type(network).__name__}")
     return network

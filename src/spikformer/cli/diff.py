@@ -34,7 +34,7 @@ def diff_command(
     network: Annotated[Options, tyro.conf.OmitArgPrefixes] = DEFAULTS,
     data: str | None = None,
     root: Path | None = None,
-    samples: int = 2,
+    samples: int | None = None,
     seed: int = 0,
     out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
@@ -49,7 +49,7 @@ def diff_command(
         network: What both take; one that knows its own tells the other.
         data: Show both the first test samples of this data set; by default they see random frames.
         root: Folder with the data set's official files.
-        samples: How many.
+        samples: How many; by default 3, or 5 where there are 3 steps: other than the steps.
         seed: Of the random frames.
         out: Where to write what was found.
     """
@@ -57,9 +57,10 @@ def diff_command(
 
     if b is None and precisions[0] == precisions[1]:
         raise ConfigError("diff wants two networks, or two precisions: --precisions 32 bf16")
-    if samples < 1:
+    if samples is not None and samples < 1:
         raise ConfigError(f"samples must be at least 1, got {samples}")
     first, second = _both(a, b or a, network)
+    samples = first.samples if samples is None else samples
     frames = first.frames(samples, seed) if data is None else _frames_of(data, root, samples, first)
     found = diff(first, second, frames, precisions=precisions)
     names = [f"{name} ({p})" for name, p in zip((a, b or a), precisions, strict=True)]

@@ -4,7 +4,7 @@ Every run starts from a fresh copy of the network, in float64, with the same see
 sees one thing, and state, dropout or neighbours are told apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from spikformer.errors import ConfigError
 from spikformer.probe.check_isolation import (
     ALONE,
     CAUSAL,
+    NEIGHBOURS,
     check_alone,
     check_causality,
     check_neighbours,
@@ -19,6 +20,7 @@ from spikformer.probe.check_isolation import (
 from spikformer.probe.check_neurons import check_gradients, check_silence, check_spikes
 from spikformer.probe.check_repetition import (
     COMPILED,
+    STATE,
     check_compiled,
     check_randomness,
     check_state,
@@ -64,23 +66,27 @@ def check(
     if not base.output.isfinite().all():
         raise ConfigError("the logits are not finite: nothing can be compared with them")
     random = check_randomness(subject, frames, base)
-    verdicts = [
+    repeatable: dict[str, Callable[[], Verdict]] = {
+        STATE: lambda: check_state(subject, frames),
+        NEIGHBOURS: lambda: check_neighbours(subject, frames, base),
+        ALONE: lambda: check_alone(subject, frames, base),
+        CAUSAL: lambda: check_causality(subject, frames, base),
+        COMPILED: lambda: (
+            check_compiled(subject, frames, base)
+            if compiled
+            else Verdict(COMPILED, Status.SKIPPED, "not asked for")
+        ),
+    }
+    return [
         check_spikes(base),
         check_silence(base),
         check_statistics(base),
         random,
-        check_state(subject, frames),
-        check_neighbours(subject, frames, base),
+        *(
+            Verdict(name, Status.UNKNOWN, "not while something is random")
+            if random.failed  # another run draws other numbers
+            else compare()
+            for name, compare in repeatable.items()
+        ),
+        check_gradients(subject, frames, base),
     ]
-    if random.failed:  # other shapes draw other numbers
-        words = "not while something is random"
-        verdicts += [Verdict(name, Status.UNKNOWN, words) for name in (ALONE, CAUSAL, COMPILED)]
-    else:
-        verdicts += [
-            check_alone(subject, frames, base),
-            check_causality(subject, frames, base),
-            check_compiled(subject, frames, base)
-            if compiled
-            else Verdict(COMPILED, Status.SKIPPED, "not asked for"),
-        ]
-    return [*verdicts, check_gradients(subject, frames, base)]

@@ -1,10 +1,21 @@
 """Whether samples are computed apart from each other, and steps apart from later ones."""
 
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
 from torch import Tensor
 
 from spikformer.errors import ConfigError
 from spikformer.probe.subject import Subject
-from spikformer.probe.trace import OUTPUT, Part, Trace, first_break, largest_gap, trace
+from spikformer.probe.trace import (
+    OUTPUT,
+    TIMELESS,
+    Part,
+    Trace,
+    first_break,
+    largest_gap,
+    trace,
+)
 from spikformer.probe.verdict import TOLERANCE, Status, Verdict, broken
 
 NEIGHBOURS = "neighbours do not matter"
@@ -70,9 +81,58 @@ def check_causality(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
     if not compared:
         words = "neither the output nor any layer has an axis of time"
         return Verdict(CAUSAL, Status.UNKNOWN, words)
+    if OUTPUT not in compared and (hidden := _hidden(base, runs, compared)):
+        more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
+        words = (
+            f"{len(compared)} inner layers equal those of every shorter run, but these cannot be "
+            f"compared: {', '.join(hidden[:3])}{more}; return logits of every step, [T, B, K]"
+        )
+        return Verdict(CAUSAL, Status.UNKNOWN, words)
     seen = "the output of every step" if OUTPUT in compared else f"{len(compared)} inner layers"
     words = f"{seen} equals that of every shorter run, 1 to {subject.steps - 1} steps"
     return Verdict(CAUSAL, Status.PASSED, words)
+
+
+def _hidden(base: Trace, runs: Sequence[Trace], compared: Sequence[str]) -> list[str]:
+    """Layers that may look ahead unseen, because they have no axis of time to be compared by.
+
+    Those do not that are the same in runs of any length, or that summarise a layer that was
+    compared over its steps, or that were given no more than such a summary.
+    """
+    known = [x for name in compared for x in _summaries(base.readings(name))]
+    hidden = []
+    for name, layer in base.layers.items():
+        if name in compared:
+            continue
+        runs_alike = all(
+            name in run.layers and torch.equal(run.layers[name].output, layer.output)
+            for run in runs
+        )
+        if runs_alike or _among(layer.output, known) or _among(layer.input, known):
+            known.append(layer.output)
+        else:
+            hidden.append(name)
+    return hidden
+
+
+def _summaries(readings: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """What networks make of all steps: mean, sum or last; then a mean over pixels or tokens."""
+    for kind, x in readings.items():
+        if kind != TIMELESS:
+            for summary in (x.mean(0), x.sum(0), x[-1]):
+                yield summary
+                if summary.dim() > 2:
+                    yield from (summary.flatten(2).mean(2), summary.mean(1))
+
+
+def _among(x: Tensor | None, known: Sequence[Tensor]) -> bool:
+    return x is not None and any(
+        len(x) == len(other)
+        and x.numel() == other.numel()
+        and largest_gap(x.flatten(), other.flatten()) <= TOLERANCE * max(1.0, float(x.abs().max()))
+        for other in known
+        if x.dim() and x.numel()
+    )
 
 
 def _looks_ahead_by_design(subject: Subject) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from spikformer.errors import ConfigError
+from spikformer.errors import ConfigError, first_line
 from spikformer.probe.neurons import distance_from_spikes
 from spikformer.probe.subject import Subject
 from spikformer.probe.trace import Break, Trace
@@ -52,7 +52,7 @@ def check_gradients(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
     except ConfigError as error:
         return Verdict(GRADIENTS, Status.UNKNOWN, f"in train mode {error}")
     except RuntimeError as error:
-        return Verdict(GRADIENTS, Status.FAILED, f"the backward pass fails: {error}")
+        return Verdict(GRADIENTS, Status.FAILED, f"the backward pass fails: {first_line(error)}")
     for status, words, wrong in (
         (Status.FAILED, "gets none", _without(learning)),
         (Status.FAILED, "gets one that is not finite", _not_finite(learning)),

@@ -1,11 +1,15 @@
 """Whether a network answers the same question twice in the same way."""
 
+import random
+from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._functorch import config
 
+from spikformer.errors import ConfigError, first_line
 from spikformer.probe.subject import Subject
 from spikformer.probe.trace import OUTPUT, Break, Trace, first_difference, largest_gap, trace
 from spikformer.probe.verdict import TOLERANCE, Status, Verdict, broken
@@ -27,12 +31,15 @@ def reset(network: nn.Module) -> bool:
     """Call `reset()` of every module that has one, as SpikingJelly's `functional.reset_net` does.
 
     Returns:
-        Whether any has.
+        Whether any could be called: one that wants arguments is something else by the same name.
     """
-    found = [module for module in network.modules() if isinstance(module, Resettable)]
-    for module in found:
-        module.reset()
-    return bool(found)
+    called = False
+    for module in network.modules():
+        if isinstance(module, Resettable):
+            with suppress(Exception):  # of a stranger's code
+                module.reset()
+                called = True
+    return called
 
 
 def check_state(subject: Subject, frames: Tensor) -> Verdict:
@@ -50,11 +57,39 @@ def check_state(subject: Subject, frames: Tensor) -> Verdict:
 
 
 def check_randomness(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
-    """Another seed changes nothing in eval mode."""
+    """Another seed changes nothing in eval mode, be it of the network's own generators."""
     found = first_difference(base, trace(subject, frames, seed=1))
     if found is not None:
         return broken(RANDOM, "another seed gives another answer: dropout may be alive", found)
+    network = subject.fresh()
+    if _reseed(network, seed=1):
+        found = first_difference(base, trace(subject, frames, network))
+    if found is not None:
+        words = "another seed of its own generator gives another answer"
+        return broken(RANDOM, words, found)
     return Verdict(RANDOM, Status.PASSED, "another seed changes nothing")
+
+
+def _reseed(network: nn.Module, seed: int) -> bool:
+    """Seed the generators that modules keep: copies of them draw alike, whatever the global seed.
+
+    Returns:
+        Whether there are any.
+    """
+    found = False
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            match value:
+                case torch.Generator():
+                    value.manual_seed(seed)
+                case random.Random() | np.random.RandomState():
+                    value.seed(seed)
+                case np.random.Generator():
+                    setattr(module, name, np.random.default_rng(seed))
+                case _:
+                    continue
+            found = True
+    return found
 
 
 def check_statistics(base: Trace) -> Verdict:
@@ -73,12 +108,9 @@ def check_compiled(subject: Subject, frames: Tensor, base: Trace) -> Verdict:
         with config.patch(enable_autograd_cache=False), torch.no_grad():
             output = subject.call(subject.fresh(), frames, compiled=True)
     except Exception as error:
-        return Verdict(COMPILED, Status.UNKNOWN, f"it does not compile here: {_first_line(error)}")
+        said = error if isinstance(error, ConfigError) else first_line(error)
+        return Verdict(COMPILED, Status.UNKNOWN, f"it does not compile here: {said}")
     gap = largest_gap(base.output, output)
     if not gap <= TOLERANCE * max(1.0, float(base.output.abs().max())):
         return broken(COMPILED, "the compiled network answers otherwise", Break(OUTPUT, gap))
     return Verdict(COMPILED, Status.PASSED, f"the largest difference in float64 is {gap:.1e}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

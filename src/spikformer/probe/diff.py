@@ -4,12 +4,14 @@ Layers of neurons are compared in the order in which they ran. What came before 
 difference is equal, and what comes after it follows from it.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from difflib import SequenceMatcher
+from itertools import product
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spikformer.errors import ConfigError
@@ -162,11 +164,15 @@ def _parting(
 ) -> Parting | None:
     agreed: tuple[str | None, str | None] = None, None
     for place, names in enumerate(pairs, 1):
-        a, b = (_by_step(r, r.layers[n].output) for r, n in zip(runs, names, strict=True))
-        here = list(zip(subjects, runs, agreed, names, (a, b), strict=True))
-        if a.flatten(2).shape != b.flatten(2).shape:
+        kinds = _likeliest(runs, names)
+        here = list(zip(subjects, runs, agreed, names, kinds, strict=True))
+        a, b = (
+            _readings(run, run.layers[name].output)[kind]
+            for run, name, kind in zip(runs, names, kinds, strict=True)
+        )
+        differ = _differ(a, b)
+        if differ is None:
             return Parting(place, _side(*here[0]), _side(*here[1]))
-        differ = a.flatten(2).double() != b.flatten(2).double()
         if differ.any():
             step, sample, neuron = map(int, differ.nonzero()[0])
             at = step, sample, neuron
@@ -176,7 +182,7 @@ def _parting(
                 _side(*here[1], at),
                 step=step + 1,
                 sample=sample,
-                neuron=tuple(map(int, torch.unravel_index(torch.tensor(neuron), a.shape[2:]))),
+                neuron=_place(a, neuron),
                 spikes_that_differ=int(differ.sum()),
                 spikes_share=float(differ.double().mean()),
             )
@@ -184,13 +190,29 @@ def _parting(
     return None
 
 
-def _by_step(run: Trace, x: Tensor) -> Tensor:
-    """[T, B, ...] of what the field keeps as that, as [B, T, ...] or as [T B, ...]."""
-    if x.shape[:2] == (run.batch, run.steps) and run.batch != run.steps:
-        return x.transpose(0, 1)
-    if x.shape[:1] == (run.steps * run.batch,) and x.shape[:2] != (run.steps, run.batch):
-        return x.unflatten(0, (run.steps, run.batch))
-    return x
+def _likeliest(runs: list[Trace], names: tuple[str, str]) -> tuple[str, str]:
+    """How to read both of a pair: where a shape leaves a choice, so that they agree, or nearly.
+
+    The field keeps neurons as [T, B, ...], [B, T, ...], [T B, ...] or [B T, ...].
+    """
+    a, b = (_readings(r, r.layers[name].output) for r, name in zip(runs, names, strict=True))
+
+    def spikes_that_differ(kinds: tuple[str, str]) -> float:
+        differ = _differ(a[kinds[0]], b[kinds[1]])
+        return math.inf if differ is None else float(differ.sum())
+
+    return min(product(a, b), key=spikes_that_differ)
+
+
+def _readings(run: Trace, x: Tensor) -> dict[str, Tensor]:
+    """As `Trace.readings_of`; what cannot be read is taken as it is."""
+    return run.readings_of(x) or {"as it is": torch.atleast_2d(x)}
+
+
+def _differ(a: Tensor, b: Tensor) -> Bool[Tensor, "T B neurons"] | None:
+    """Which spikes differ, however the neurons of a sample are laid out; None for other numbers."""
+    a, b = (x.reshape(*x.shape[:2], -1) for x in (a, b))
+    return a != b if a.shape == b.shape else None
 
 
 def _side(
@@ -198,24 +220,31 @@ def _side(
     run: Trace,
     since: str | None,
     name: str,
-    spikes: Tensor,
+    kind: str,
     at: tuple[int, int, int] | None = None,
 ) -> Side:
     """What a network did in a layer; at one neuron of it, when there is one to look at."""
+    layer = run.layers[name]
+    spikes = _readings(run, layer.output)[kind]
     side = Side(name, tuple(spikes.shape[2:]), _between(subject.network, run, since, name))
     if at is None:
         return side
-    side = replace(side, spike=float(spikes.flatten(2)[at]))
-    layer = run.layers[name]
-    current = None if layer.input is None else _by_step(run, layer.input)
+    where = (*at[:2], *_place(spikes, at[2]))
+    side = replace(side, spike=float(spikes[where]))
+    current = None if layer.input is None else _readings(run, layer.input).get(kind)
     if current is None or current.shape != spikes.shape:
         return side
-    side = replace(side, current=float(current.flatten(2)[at]))
+    side = replace(side, current=float(current[where]))
     neuron = subject.network.get_submodule(layer.module)
     if not isinstance(neuron, Neuron):
         return side
-    u = float(potentials(neuron, current[: at[0] + 1]).flatten(2)[at])
+    u = float(potentials(neuron, current[: at[0] + 1])[where])
     return replace(side, potential=u, above_threshold=u - neuron.options["threshold"])
+
+
+def _place(spikes: Tensor, neuron: int) -> tuple[int, ...]:
+    """The index of the n-th neuron of a sample."""
+    return tuple(int(i) for i in torch.unravel_index(torch.tensor(neuron), spikes.shape[2:]))
 
 
 def _between(network: nn.Module, run: Trace, since: str | None, layer: str) -> tuple[str, ...]:

@@ -4,13 +4,14 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from spikformer.errors import ConfigError
+from spikformer.errors import ConfigError, first_line
 from spikformer.models import Spikformer
 
 
@@ -62,9 +63,7 @@ class Subject:
         try:
             return copy.deepcopy(self.network).to("cpu", dtype).eval()
         except Exception as error:
-            raise ConfigError(
-                f"the network cannot be copied: {type(error).__name__}: {error}"
-            ) from error
+            raise ConfigError(f"the network cannot be copied: {first_line(error)}") from error
 
     def call(
         self,
@@ -95,7 +94,7 @@ class Subject:
                 output = forward(x)
             except Exception as error:
                 raise ConfigError(
-                    f"the network failed on {[*x.shape]}: {type(error).__name__}: {error}"
+                    f"the network failed on {[*x.shape]}: {first_line(error)}"
                 ) from error
         steps, batch = self.steps_of(frames), len(frames)
         found = first_tensor(output)
@@ -126,20 +125,8 @@ def enlivened(subject: Subject) -> Subject:
     """
     network = subject.fresh()
 
-    def fit(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, _BatchNorm)
-        x = inputs[0].transpose(0, 1).flatten(1)
-        for statistic, value in (
-            (norm.running_mean, x.mean(1)),
-            (norm.running_var, x.var(1, correction=0)),
-        ):
-            if statistic is not None:
-                statistic.copy_(value)
-        if norm.affine:
-            norm.bias.copy_(torch.arange(len(norm.bias)) % 4)
-
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    hooks = [norm.register_forward_pre_hook(fit) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(_fit, with_kwargs=True) for norm in norms]
     with torch.no_grad():
         subject.call(network, subject.frames(subject.samples, seed=1))
     for hook in hooks:
@@ -149,6 +136,23 @@ def enlivened(subject: Subject) -> Subject:
         if module in norms:
             fitted.get_submodule(name).load_state_dict(module.state_dict())
     return replace(subject, network=fitted)
+
+
+def _fit(norm: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    assert isinstance(norm, _BatchNorm)
+    x = first_tensor((*inputs, *named.values()))
+    assert x is not None
+    if getattr(norm, "step_mode", "s") == "m":  # SpikingJelly's: [T, B, C, ...]
+        x = x.flatten(0, 1)
+    x = x.transpose(0, 1).flatten(1)
+    for statistic, value in (
+        (norm.running_mean, x.mean(1)),
+        (norm.running_var, x.var(1, correction=0)),
+    ):
+        if statistic is not None:
+            statistic.copy_(value)
+    if norm.affine:
+        norm.bias.copy_(torch.arange(len(norm.bias)) % 4)
 
 
 def first_tensor(output: object) -> Tensor | None:

@@ -15,6 +15,8 @@ from spikformer.probe.subject import Subject, first_tensor
 
 OUTPUT = "output"
 """The name that what a network returns goes by, after all of its layers."""
+TIMELESS = "B"
+"""The reading of a shape that has no axis of time."""
 
 
 class Layer(NamedTuple):
@@ -57,9 +59,13 @@ class Trace:
     def readings(self, name: str) -> dict[str, Tensor]:
         """A layer's output as [T, B, ...], in every way that its shape can be read.
 
-        `B` is a reading without time, [1, B, ...].
+        `TIMELESS` is one of them, [1, B, ...].
         """
-        x, T, B = self.layers[name].output, self.steps, self.batch
+        return self.readings_of(self.layers[name].output)
+
+    def readings_of(self, x: Tensor) -> dict[str, Tensor]:
+        """The same of any tensor."""
+        T, B = self.steps, self.batch
         found = {}
         if x.shape[:2] == (T, B):
             found["T B"] = x
@@ -69,9 +75,11 @@ class Trace:
             found["(T B)"] = x.unflatten(0, (T, B))
             found["(B T)"] = x.unflatten(0, (B, T)).transpose(0, 1)
         if x.shape[:1] == (B,):
-            found["B"] = x[None]
+            found[TIMELESS] = x[None]
             if T == 1:  # a module that is called once a step was called once
                 found |= {"T B": x[None], "B T": x[None]}
+            later = [axis for axis in range(2, x.dim()) if x.shape[axis] == T]
+            found |= {f"B, T in axis {axis}": x.movedim(axis, 0) for axis in later}
         return found
 
 
@@ -186,7 +194,7 @@ def _gaps(
 ) -> Iterator[tuple[float, float]]:
     """For each way to read a layer, its largest difference and size over all pairs."""
     kinds = set.intersection(*(set(side) for pair in readings for side in pair))
-    for kind in kinds - ({"B"} if timed else set()):
+    for kind in kinds - ({TIMELESS} if timed else set()):
         pairs = [(a[kind], b[kind]) for a, b in readings]
         if all(a.shape == b.shape for a, b in pairs):
             sizes = [float(a.abs().max()) for a, _ in pairs if a.numel()]
@@ -222,7 +230,7 @@ class _Recorder(TorchDispatchMode):
         inside = tuple(f"{name}." for name in neurons)
         for name, module in network.named_modules():
             if name and not name.startswith(inside):
-                hooks.append(module.register_forward_pre_hook(self._enter(name)))
+                hooks.append(module.register_forward_pre_hook(self._enter(name), with_kwargs=True))
                 hooks.append(module.register_forward_hook(self._leave))
         try:
             with self:
@@ -232,8 +240,8 @@ class _Recorder(TorchDispatchMode):
                 hook.remove()
 
     def _enter(self, name: str) -> Any:
-        def enter(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            x = first_tensor(inputs)
+        def enter(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = first_tensor((*inputs, *named.values()))
             self._running.append((name, None if x is None else x.detach().clone()))
 
         return enter
