@@ -1,10 +1,9 @@
 """What a network knows after every step, and what stopping early would save."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from spikformer.energy import profile
@@ -80,7 +79,9 @@ def anytime(
 
 
 def energy_by_step(
-    model: Spikformer, batches: Sequence[Float[Tensor, "B *T C H W"]]
+    model: Spikformer,
+    batches: Sequence[Tensor],
+    watched: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> dict[str, list[float]]:
     """Convention to the millijoules of a sample that stops after t steps, for t = 1 to T.
 
@@ -88,10 +89,11 @@ def energy_by_step(
 
     Args:
         model: The network.
-        batches: Images or frames, seen T times.
+        batches: Images [B, C, H, W] or frames [B, T, C, H, W], seen T times.
+        watched: Goes through the t, and may show how far it is.
     """
     steps = batches[0].shape[1] if batches[0].dim() == 5 else model.steps
-    by_step = [_energies(model, batches, t) for t in range(1, steps + 1)]
+    by_step = [_energies(model, batches, t) for t in watched(range(1, steps + 1))]
     return {name: [each[name] for each in by_step] for name in by_step[0]}
 
 

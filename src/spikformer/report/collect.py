@@ -12,7 +12,7 @@ from rich.progress import track
 from spikformer._files import replacing
 from spikformer.errors import ConfigError, DataError
 from spikformer.models import Spikformer, load_model
-from spikformer.report.costs import energy_by_step, energy_section
+from spikformer.report.costs import by_step, energy_section
 from spikformer.report.explorer import explorer_section
 from spikformer.report.looks import Looks, Watched, look
 from spikformer.report.pictures import one_of_each, packed_bytes
@@ -64,14 +64,8 @@ def collect(
     model = load_model(subject.weights, **overrides)
     assert isinstance(model, Spikformer)
     watched = _watched(console)
-
-    def shorter(steps: int) -> Spikformer:
-        network = load_model(subject.weights, **overrides, steps=steps)
-        assert isinstance(network, Spikformer)
-        return network
-
     looks = look(subject, model, SPLIT, samples, watched)
-    energy, profile = energy_section(looks)
+    energy = energy_section(looks)
     reason = why_not(model, subject.card, subject.data)
     parameters = sum(p.numel() for p in model.parameters())
     return {
@@ -82,9 +76,7 @@ def collect(
         "rates": rates_section(looks),
         "explorer": explorer_section(looks, watched),
         "energy": energy,
-        "anytime": anytime_section(
-            looks, energy_by_step(looks, profile, shorter, watched), energy["unit"]
-        ),
+        "anytime": anytime_section(looks, by_step(looks, watched), energy["unit"]),
         "environment": environment_section(run, evaluation),
         "network": None if reason else portable(model, subject.card),
         "why_not": reason,

@@ -1,13 +1,13 @@
 """Energy for a report: by layer, by convention, and by the number of steps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikformer.energy import CONVENTIONS, Profile, profile
-from spikformer.models import Spikformer
+from spikformer.energy import CONVENTIONS, profile
+from spikformer.probe import energy_by_step
 from spikformer.report.looks import BATCH, Looks, Watched
 
 MOST_IMAGES = 200
@@ -29,10 +29,9 @@ QUESTIONS = {
     "qnn-twin": "And quantised to as many bits as the spike counts need?",
 }
 """What each convention answers."""
-NetworkOf = Callable[[int], Spikformer]
 
 
-def energy_section(looks: Looks) -> tuple[dict[str, Any], Profile]:
+def energy_section(looks: Looks) -> dict[str, Any]:
     """Counts and energies of each operation, and their sums by convention."""
     found = profile(looks.model, _batches(looks))
     table = found.to_dict()
@@ -55,34 +54,20 @@ def energy_section(looks: Looks) -> tuple[dict[str, Any], Profile]:
         "operations": operations,
         "headings": [f"{name}, {unit}" for name in table["energy_mj"]],
         "neurons": {name: sum(row[name] for row in neurons) for name in table["total"]},
-    }, found
+    }
 
 
-def energy_by_step(
-    looks: Looks, whole: Profile, network: NetworkOf, watched: Watched
-) -> dict[str, list[float]]:
-    """Convention to the millijoules of the first t steps, for t = 1 to T.
-
-    Args:
-        looks: Of which images.
-        whole: The profile of all steps.
-        network: Builds the same network with fewer steps.
-        watched: Shows progress.
-    """
-    counts = range(1, whole.steps)
-    found = [
-        profile(network(steps), _batches(looks, steps)).energy_mj()
-        for steps in watched(counts, "counting the first steps")
-    ]
-    found.append(whole.energy_mj())
-    return {name: [each[name] for each in found] for name in CONVENTIONS}
+def by_step(looks: Looks, watched: Watched) -> dict[str, list[float]]:
+    """Convention to the millijoules of the first t steps, for t = 1 to T."""
+    return energy_by_step(
+        looks.model, list(_batches(looks)), lambda steps: watched(steps, "counting the first steps")
+    )
 
 
-def _batches(looks: Looks, steps: int | None = None) -> Iterator[Tensor]:
+def _batches(looks: Looks) -> Iterator[Tensor]:
     every = max(1, -(-len(looks.chosen) // MOST_IMAGES))
     for some in torch.arange(0, len(looks.chosen), every).split(BATCH):
-        inputs = looks.inputs(some)
-        yield inputs[:, :steps] if inputs.dim() == 5 else inputs
+        yield looks.inputs(some)
 
 
 def _question(name: str) -> str:
