@@ -171,7 +171,7 @@ def test_precisions_and_data_of_weights(capsys, weights):
 def test_one_that_knows_its_input_tells_the_other(capsys, own, weights):
     said = ran(capsys, "diff", f"{own}:Good", weights, code=2)
     assert "Good" not in said  # it got a shape: what failed is running it
-    assert "the network failed on [2, 4, 1, 16, 16]" in said
+    assert "the network failed on [3, 4, 1, 16, 16]" in said
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from spikformer import Spikformer
 from spikformer.errors import ConfigError
 from spikformer.nn import IF, LIF, PLIF
 from spikformer.probe import Subject, diff
-from spikformer.probe.neurons import potentials
+from spikformer.probe.neurons import potentials, twin
 
 FRAME = (3, 8, 8)
 LAYERS = 2 + 1 + 2 * 5  # stages, position, and of each block Q K V, product, projection, MLP
@@ -75,6 +75,71 @@ def _spikes(network, frames, layer):
 def test_potentials_before_the_reset_by_hand(neuron, expected):
     u = potentials(neuron, torch.full((3, 1), 1.5, dtype=torch.float64))
     assert u.flatten().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
+@pytest.mark.parametrize(
+    ("kind", "leak"),
+    [
+        ("IFNode", {}),
+        ("LIFNode", {"tau": 2.0}),
+        ("LIFNode", {"tau": 3.0, "decay_input": False}),
+    ],
+)
+def test_potentials_of_spikingjelly_are_those_of_its_steps(kind, leak, v_reset):
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    options = {"v_threshold": 0.8, "v_reset": v_reset} | leak
+    stepped, silent = (getattr(neuron, kind)(**options) for _ in range(2))
+    torch.manual_seed(0)
+    current, expected, fired = 2 * torch.randn(6, 50, dtype=torch.float64) + 1, [], 0
+    ours = twin(stepped, current)
+    silent.v_threshold = 1e30  # so that it ends a step with the potential before its reset
+    for x in current:
+        silent.v = stepped.v
+        silent(x)
+        expected.append(silent.v)
+        fired += stepped(x).sum()
+    assert fired > 20
+    assert torch.allclose(potentials(*ours), torch.stack(expected), rtol=0, atol=1e-12)
+
+
+def test_no_potential_is_made_up_for_neurons_that_are_not_known():
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    current = torch.ones(2, 3)
+    node = neuron.LIFNode()
+    assert twin(node, current) is not None
+    node(current[0])
+    assert twin(node, current) is None  # it goes on from where it stopped
+    assert twin(neuron.KLIFNode(), current) is None
+    assert twin(neuron.IFNode(v_reset=2.0), current) is None
+    assert twin(nn.ReLU(), current) is None
+
+
+@pytest.mark.parametrize(("step_mode", "forgets"), [("s", False), ("m", False), ("s", True)])
+def test_spikingjelly_is_told_how_near_to_the_threshold_it_was(step_mode, forgets):
+    """One in step mode s that is given all steps at once has no past: none is made up for it."""
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+
+    class Theirs(nn.Module):
+        def __init__(self, more):
+            super().__init__()
+            self.more, self.lif = more, neuron.LIFNode(step_mode=step_mode)
+
+        def forward(self, frames):
+            rise = torch.tensor([1.0, 1.0, 1.9, 0.0]).view(-1, 1, 1)
+            current = 0 * frames + rise + self.more
+            if step_mode == "m" or forgets:
+                return self.lif(current)
+            return torch.stack([self.lif(x) for x in current])
+
+    a, b = (Subject(Theirs(more), (3,), time_axis=0) for more in (0.0, 0.4))
+    parting = diff(a, b, a.frames(2)).parting
+    assert parting.step == (3 if forgets else 2)
+    if forgets:
+        assert parting.a.potential is None
+    else:
+        assert parting.a.above_threshold == pytest.approx(-0.25)
+        assert parting.b.potential == pytest.approx(1.05)
 
 
 def test_what_is_behind_the_last_neuron_parts_too(model):

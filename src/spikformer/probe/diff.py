@@ -15,8 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spikformer.errors import ConfigError
-from spikformer.nn.neurons import Neuron
-from spikformer.probe.neurons import potentials
+from spikformer.probe.neurons import potentials, twin
 from spikformer.probe.subject import Subject
 from spikformer.probe.trace import Trace, trace
 
@@ -36,7 +35,7 @@ class Side:
         before: Kinds of the modules between the layer before, where both agree, and this one.
         spike: 0 or 1.
         current: What the neuron was given.
-        potential: What it had then, before the reset; None for neurons of others.
+        potential: What it had then, before the reset; None for neurons whose equation is not known.
         above_threshold: The potential less the threshold.
     """
 
@@ -235,11 +234,15 @@ def _side(
     if current is None or current.shape != spikes.shape:
         return side
     side = replace(side, current=float(current[where]))
-    neuron = subject.network.get_submodule(layer.module)
-    if not isinstance(neuron, Neuron):
+    known = twin(subject.network.get_submodule(layer.module), current[: at[0] + 1])
+    if known is None:
         return side
-    u = float(potentials(neuron, current[: at[0] + 1])[where])
-    return replace(side, potential=u, above_threshold=u - neuron.options["threshold"])
+    neuron, current = known
+    u = float(potentials(neuron, current)[where])
+    above = u - neuron.options["threshold"]
+    if (above >= 0) != bool(side.spike):  # it was not at rest, or its steps are other ones
+        return side
+    return replace(side, potential=u, above_threshold=above)
 
 
 def _place(spikes: Tensor, neuron: int) -> tuple[int, ...]:

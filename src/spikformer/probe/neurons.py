@@ -1,12 +1,14 @@
 """What neurons give away: spikes where there were none, and how far from firing they were."""
 
 import copy
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from spikformer.nn.neurons import Neuron
+from spikformer.errors import ConfigError
+from spikformer.nn.neurons import IF, LIF, Neuron
 
 UNREACHABLE = 1e30
 """A threshold."""
@@ -39,3 +41,44 @@ def potentials(neuron: Neuron, current: Float[Tensor, " T *step"]) -> Float[Tens
             before.append(silent.integrate(x, v)[1])
             v = neuron.integrate(x, v)[1]
     return torch.stack(before)
+
+
+@runtime_checkable
+class Node(Protocol):
+    """SpikingJelly's `IFNode`: $u_t = v_{t-1} + x_t$."""
+
+    v: float | Tensor
+    v_threshold: float
+    v_reset: float | None
+
+
+@runtime_checkable
+class LeakyNode(Node, Protocol):
+    r"""SpikingJelly's `LIFNode`: ours, or with $x_t$ in place of $x_t / \tau$ in its equation."""
+
+    tau: float
+    decay_input: bool
+
+
+def twin(
+    neuron: nn.Module, current: Float[Tensor, " T *step"]
+) -> tuple[Neuron, Float[Tensor, " T *step"]] | None:
+    """The neuron of ours, and its current, that has the potentials of another at rest.
+
+    None for one whose equation is not known.
+    """
+    if isinstance(neuron, Neuron):
+        return neuron, current
+    if not isinstance(neuron, Node) or isinstance(neuron.v, Tensor):  # a state is no rest
+        return None
+    firing = {"threshold": neuron.v_threshold, "v_reset": neuron.v_reset}
+    try:
+        match type(neuron).__name__:  # not what inherits from it: its equation may be another
+            case "IFNode":
+                return IF(**firing), current
+            case "LIFNode" if isinstance(neuron, LeakyNode):
+                scale = 1.0 if neuron.decay_input else neuron.tau
+                return LIF(tau=neuron.tau, **firing), current * scale
+    except ConfigError:  # it breaks a rule of ours, a threshold below its reset say
+        return None
+    return None
