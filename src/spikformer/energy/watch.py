@@ -210,22 +210,19 @@ class Watch(TorchDispatchMode):
                 if not product.counted:
                     product.counted = True
                     self.row("product", 0, product.a).multiply(product.a, product.b)
-            if given is not None and (call.name in self._neurons or _fires(given, out)):
-                self._fired(call, given, out)
+            fires = given is not None and (call.name in self._neurons or _fires(given, out))
+            if given is not None and fires and not call.busy:
+                self.row("neuron", 0, given).update(given)
             else:
-                self._masked(call)
+                self._count_masks(call)
+            for x in tree_leaves(out) if fires else ():
+                if isinstance(x, Tensor):
+                    self._still.set(x, tagged=False)
             if len(self._calls) > 1:
                 self._calls.pop()
                 self._calls[-1].busy |= call.busy
 
-    def _fired(self, call: _Call, given: Tensor, out: Any) -> None:
-        if not call.busy:
-            self.row("neuron", 0, given).update(given)
-        for x in tree_leaves(out):
-            if isinstance(x, Tensor):
-                self._still.set(x, tagged=False)
-
-    def _masked(self, call: _Call) -> None:
+    def _count_masks(self, call: _Call) -> None:
         for a, b, made in call.masks:
             self.row("mask", 0, a).mask(a, b, made)
 

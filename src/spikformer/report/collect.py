@@ -26,7 +26,7 @@ from spikformer.report.sections import (
     rates_section,
     run_section,
 )
-from spikformer.training.evaluation import evaluate, find_subject
+from spikformer.training.evaluation import Evaluation, Subject, evaluate, find_subject
 from spikformer.training.run import Run
 
 SPLIT = "test"
@@ -60,7 +60,7 @@ def collect(
             f"go on with spikformer train --resume {run.path}"
         )
     subject = find_subject(run.path, data=None, root=root, split=SPLIT)
-    evaluation = _evaluation(run, subject.card.facts, root, console, overrides)
+    evaluation = _evaluation(run, subject, root, console, overrides)
     model = load_model(subject.weights, **overrides)
     assert isinstance(model, Spikformer)
     watched = _watched(console)
@@ -85,15 +85,16 @@ def collect(
 
 
 def _evaluation(
-    run: Run, facts: dict[str, Any], root: Path | None, console: Console | None, overrides: Any
+    run: Run, subject: Subject, root: Path | None, console: Console | None, overrides: Any
 ) -> dict[str, Any]:
     """What `spikformer evaluate` wrote of these weights, or writes now."""
     path = run.path / f"evaluation-{SPLIT}.json"
     if path.is_file():
         try:
-            found = json.loads(path.read_text())
-            if found["facts"] == facts:
-                return found
+            found = Evaluation(**json.loads(path.read_text()))
+            of = found.facts, found.data, found.split_hash
+            if of == (subject.card.facts, subject.data.name, subject.data.split_hash):
+                return found.to_dict()
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is no evaluation: {error}; delete it") from error
     found = evaluate(run.path, root=root, split=SPLIT, console=console, **overrides).to_dict()
@@ -116,5 +117,5 @@ def _examples(looks: Looks) -> list[dict[str, Any]]:
     some = one_of_each(looks.labels, len(classes))
     return [
         {"name": classes[int(looks.labels[at])], "pixels": packed_bytes(pixels.float())[0]}
-        for at, pixels in zip(some.tolist(), looks.raw(some), strict=True)
+        for at, pixels in zip(some.tolist(), looks.sized(some), strict=True)
     ]

@@ -47,6 +47,8 @@ def energy_section(looks: Looks) -> dict[str, Any]:
         "costs": table["costs"],
         "total": table["total"],
         "break_even_rate": table["break_even_rate"],
+        "mean_rate": found.mean_rate(),
+        "uncounted": table["uncounted"],
         "conventions": [
             {"name": name, "energy_mj": energy, "question": _question(name)}
             for name, energy in table["energy_mj"].items()

@@ -43,8 +43,9 @@ def explorer_section(looks: Looks, watched: Watched) -> dict[str, Any]:
         }
         if text < MOST_TEXT:
             attended = _maps(looks, inputs)
-            image |= _attention(looks, attended, spikes)
-            text += sum(len(packed) for packed, _ in image.get("maps", ()))
+            packed = _attention(looks, attended, spikes)
+            text += sum(len(each) for each, _ in packed.get("maps", ()))
+            image |= packed if text < MOST_TEXT else {}
             measured += [_measures(attended, grid)] if attended else []
         images.append(image)
     return {
@@ -74,7 +75,7 @@ def _described(looks: Looks, at: int) -> dict[str, Any]:
         "answer": classes[int(answer)],
         "answer_share": float(share),
         "right": int(answer) == label,
-        "picture": data_uri(looks.raw(torch.tensor([at]))[0]),
+        "picture": data_uri(looks.sized(torch.tensor([at]))[0]),
     }
 
 

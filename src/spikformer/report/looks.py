@@ -55,6 +55,11 @@ class Looks:
         """Some of the chosen images, as they are stored."""
         return self.subject.data.split(self.split).images[self.chosen[which]]
 
+    def sized(self, which: Int64[Tensor, " m"]) -> Tensor:
+        """The same, at the size that the network takes."""
+        images = self.subject.pixels.sized(self.raw(which))
+        return images.clamp(0, 255) if images.dtype == torch.uint8 else images
+
     def inputs(self, which: Int64[Tensor, " m"]) -> Float[Tensor, "m *T C H W"]:
         """The same, as the network takes them."""
         return self.subject.pixels(self.raw(which))

@@ -58,7 +58,7 @@ def run_section(
 def curves_section(run: Run) -> dict[str, Any]:
     """A line for each epoch."""
     rows = read_curve(run.curve)
-    columns = [name for name in rows[0] if any(name in row for row in rows)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     return {"columns": columns, "rows": [[row.get(name) for name in columns] for row in rows]}
 
 

@@ -26,7 +26,7 @@ def significant(number: float | None) -> str:
     if number is None:
         return NOTHING
     if number == 0 or 1e-4 <= abs(number) < 1e7:
-        return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"
+        return f"{number:,.4g}" if abs(number) < 9999.5 else f"{number:,.0f}"
     return f"{number:.3e}"
 
 

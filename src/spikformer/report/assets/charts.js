@@ -44,7 +44,8 @@ function lineChart(place, { title, series, x, y, format = compact, zero = false,
   const xs = all.map((p) => p[0]);
   const ys = all.map((p) => p[1]);
   const [left, right] = [Math.min(...xs), Math.max(...xs)];
-  const yTicks = ticks(zero ? 0 : Math.min(...ys), Math.max(...ys));
+  const flat = Math.min(...ys) === Math.max(...ys) ? Math.abs(ys[0]) / 20 || 0.5 : 0; // room for ticks
+  const yTicks = ticks(zero ? 0 : Math.min(...ys) - flat, Math.max(...ys) + flat);
   const [bottom, top] = [Math.min(yTicks[0], ...ys), Math.max(yTicks.at(-1), ...ys)];
   atItsWidth(host, (width) => {
     const [w, h] = [width - 78, 190];

@@ -59,13 +59,13 @@ function showDrawing(exported, examples) {
     const shares = sharesAfter(found.logits, step - 1);
     const best = shares.indexOf(Math.max(...shares));
     const blank = pixels.every((p) => p === 0);
-    at.answer.textContent = blank ? "Draw a digit on the left, or take an example." : `After step ${step}: ${classes[best]}, ${percent(shares[best])}`;
+    at.answer.textContent = blank ? "Draw a digit, or take an example." : `After step ${step}: ${classes[best]}, ${percent(shares[best])}`;
     paintShares(at.shares, classes, shares);
     at.margin.textContent =
-      `The potential nearest to its threshold is ${found.margin.toExponential(1)} away from it. ` +
+      `Of potentials that sum weights, the nearest to its threshold is ${found.margin.toExponential(1)} away. ` +
       (found.margin > ROUNDING
         ? "Sums in another order differ by some 1e-13: these are the spikes of the model in float64, whoever adds them up."
-        : "Sums in another order may differ by as much, and a spike with them.");
+        : "Sums in another order differ by some 1e-13, and a spike might with them.");
   };
   const run = () => {
     found = runNetwork(network, pixels);

@@ -62,7 +62,7 @@ function showCurves({ columns, rows }) {
   }
 }
 
-function showEnergy({ conventions, operations, unit, per_mj }) {
+function showEnergy({ conventions, operations, neurons, unit, per_mj }) {
   const shown = (x) => `${+x.toPrecision(4)} ${unit}`;
   const bars = conventions.map((each) => ({ name: each.name, value: each.energy_mj * per_mj, shown: shown(each.energy_mj * per_mj) }));
   barChart(document.getElementById("energy-bars"), {
@@ -74,7 +74,7 @@ function showEnergy({ conventions, operations, unit, per_mj }) {
   fill(select, conventions.map((each) => each.name));
   const paint = () => {
     const { name } = conventions[select.value || 0];
-    const rows = operations.map((row) => {
+    const rows = [...operations, { ...neurons, layer: "all neurons" }].map((row) => {
       const value = row[`${name}_pj`] * 1e-9 * per_mj;
       return { name: row.layer, value, shown: shown(value) };
     });
