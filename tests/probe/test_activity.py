@@ -26,7 +26,7 @@ def test_silent_and_saturated_neurons_are_told():
     with activity(model) as seen:
         model(torch.stack([always, never, once, always], -1))
         model(torch.stack([always, never, never, never], -1))
-    assert seen.rates("0").tolist() == [1.0, 0.0, 1 / 16, 0.5]
+    assert seen.rates("0").tolist() == [[1.0, 0.0, 0.0, 0.5], [1.0, 0.0, 1 / 8, 0.5]]
     assert seen.silent() == {"0": 0.25}
     assert seen.saturated() == {"0": 0.25}
 
@@ -36,8 +36,8 @@ def test_rates_by_head_are_the_mean_of_their_channels():
     with activity(model) as seen, firing_rates(model) as rates:
         model(IMAGES)
     for name, heads in seen.by_head(2).items():
-        assert torch.tensor(heads).shape == (3, 2)
-        assert torch.tensor(heads).mean().item() == pytest.approx(rates.by_layer()[name])
+        assert heads.shape == (model.steps, 3, 2)
+        assert heads.mean((1, 2)).tolist() == pytest.approx(rates.by_step()[name])
 
 
 def test_what_was_recorded_is_what_fired():

@@ -18,29 +18,32 @@ class Activity:
 
     def __init__(self) -> None:
         self._spikes: dict[str, Tensor] = {}
-        self._chances: dict[str, int] = {}
+        self._samples: dict[str, int] = {}
 
     def add(self, layer: str, spikes: Float[Tensor, "T B *neurons"]) -> None:
-        counts = spikes.detach().sum((0, 1), dtype=torch.float64)
+        counts = spikes.detach().sum(1, dtype=torch.float64)
         self._spikes[layer] = self._spikes.get(layer, 0) + counts
-        self._chances[layer] = self._chances.get(layer, 0) + spikes.shape[0] * spikes.shape[1]
+        self._samples[layer] = self._samples.get(layer, 0) + spikes.shape[1]
 
-    def rates(self, layer: str) -> Float[Tensor, "*neurons"]:
-        """Spikes per step of each neuron of a layer."""
-        return self._spikes[layer] / self._chances[layer]
+    def rates(self, layer: str) -> Float[Tensor, "T *neurons"]:
+        """Spikes of each neuron of a layer, per sample, at each step."""
+        return self._spikes[layer] / self._samples[layer]
 
     def silent(self) -> dict[str, float]:
         """Layer to the share of its neurons that never fired."""
-        return {n: (s == 0).double().mean().item() for n, s in self._spikes.items()}
+        return {n: (s.sum(0) == 0).double().mean().item() for n, s in self._spikes.items()}
 
     def saturated(self) -> dict[str, float]:
-        """Layer to the share of its neurons that fired at every chance."""
-        return {n: (s == self._chances[n]).double().mean().item() for n, s in self._spikes.items()}
-
-    def by_head(self, heads: int) -> dict[str, list[list[float]]]:
-        """Layer of queries, keys and values to the rates of each: three rows of `heads`."""
+        """Layer to the share of its neurons that fired at every step of every sample."""
         return {
-            name: self.rates(name).unflatten(0, (3, heads, -1)).mean((2, 3, 4)).tolist()
+            n: (s == self._samples[n]).all(0).double().mean().item()
+            for n, s in self._spikes.items()
+        }
+
+    def by_head(self, heads: int) -> dict[str, Float[Tensor, "T three h"]]:
+        """Layer of queries, keys and values to their rates: by step, which of the three, and head."""
+        return {
+            name: self.rates(name).unflatten(1, (3, heads, -1)).mean((3, 4, 5))
             for name in self._spikes
             if name.endswith("qkv")
         }

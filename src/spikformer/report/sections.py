@@ -148,7 +148,7 @@ def _by_head(looks: Looks) -> list[dict[str, Any]]:
     return [
         {"layer": layer.removesuffix(".qkv"), "part": part, "rates": rates}
         for layer, parts in looks.activity.by_head(heads.pop()).items()
-        for part, rates in zip(("queries", "keys", "values"), parts, strict=True)
+        for part, rates in zip(("queries", "keys", "values"), parts.mean(0).tolist(), strict=True)
     ]
 
 
