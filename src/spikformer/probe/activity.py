@@ -25,7 +25,7 @@ class Activity:
         self._spikes[layer] = self._spikes.get(layer, 0) + counts
         self._samples[layer] = self._samples.get(layer, 0) + spikes.shape[1]
 
-    def rates(self, layer: str) -> Float[Tensor, "T *neurons"]:
+    def rates(self, layer: str) -> Float[Tensor, " T *neurons"]:
         """Spikes of each neuron of a layer, per sample, at each step."""
         return self._spikes[layer] / self._samples[layer]
 
@@ -40,7 +40,7 @@ class Activity:
             for n, s in self._spikes.items()
         }
 
-    def by_head(self, heads: int) -> dict[str, Float[Tensor, "T three h"]]:
+    def by_head(self, heads: int) -> dict[str, Float[Tensor, " T three h"]]:
         """Layer of queries, keys and values to their rates: by step, which of the three, and head."""
         return {
             name: self.rates(name).unflatten(1, (3, heads, -1)).mean((3, 4, 5))
