@@ -241,3 +241,9 @@ def test_a_network_that_fails_is_one_clear_error_and_left_as_it_was():
     assert network.conv.training
     assert not network.spike.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_a_network_that_keeps_its_state_is_reset_before_every_batch():
+    calls = []
+    profile(Net("shared"), [IMAGES, IMAGES[:1]], steps=T, before=lambda: calls.append(None))
+    assert len(calls) == 2

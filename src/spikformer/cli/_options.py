@@ -1,16 +1,19 @@
 """Options of a command, from the types and docstring of a function."""
 
 import io
+import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from spikformer._files import replacing
 from spikformer.errors import ConfigError
 
 console = Console(soft_wrap=True, highlight=False, markup=False, width=200)
@@ -49,6 +52,13 @@ def plain_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=True, justify="right" if column in numbers else "left")
     return table
+
+
+def write_json(path: Path, facts: Any) -> None:
+    """Write what a command found, and say where."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(facts, indent=2) + "\n")
+    console.print(f"written: {path}")
 
 
 def _deferred(function: Callable[..., Any]) -> Callable[..., Any]:

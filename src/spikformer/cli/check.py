@@ -1,15 +1,13 @@
 """`spikformer check MODEL-or-RUN-or-WEIGHTS-or-FILE.py:CLASS`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from spikformer._files import replacing
 from spikformer.cli._networks import Options, find_network
-from spikformer.cli._options import console, run
+from spikformer.cli._options import console, run, write_json
 
 if TYPE_CHECKING:
     from spikformer.probe import Verdict
@@ -61,9 +59,7 @@ def check_command(
             "samples": subject.samples,
             "verdicts": [verdict.to_dict() for verdict in verdicts],
         }
-        with replacing(out) as partial:
-            partial.write_text(json.dumps(facts, indent=2) + "\n")
-        console.print(f"written: {out}")
+        write_json(out, facts)
     return int(any(verdict.failed for verdict in verdicts))
 
 

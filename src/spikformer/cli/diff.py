@@ -1,6 +1,5 @@
 """`spikformer diff A B`, and `spikformer diff A --precisions 32 bf16`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from spikformer._files import replacing
 from spikformer.cli._networks import Options, find_network
-from spikformer.cli._options import console, run
+from spikformer.cli._options import console, run, write_json
 from spikformer.errors import ConfigError
 from spikformer.recipe import Precision
 
@@ -67,10 +65,7 @@ def diff_command(
     for line in _lines(found, names):
         console.print(line)
     if out is not None:
-        facts = {"a": names[0], "b": names[1], **found.to_dict()}
-        with replacing(out) as partial:
-            partial.write_text(json.dumps(facts, indent=2) + "\n")
-        console.print(f"written: {out}")
+        write_json(out, {"a": names[0], "b": names[1], **found.to_dict()})
     return int(not found.equal)
 
 

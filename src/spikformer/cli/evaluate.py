@@ -1,6 +1,5 @@
 """`spikformer evaluate RUN-or-WEIGHTS`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
-from spikformer._files import replacing
-from spikformer.cli._options import chosen, console, plain_table, run
+from spikformer.cli._options import chosen, console, plain_table, run, write_json
 from spikformer.errors import ConfigError
 from spikformer.recipe import Precision
 
@@ -68,9 +66,7 @@ def evaluate_command(
         other = "" if precision == "32" else f"-{precision}"
         out = source / f"evaluation-{split}{other}.json"
     if out is not None:
-        with replacing(out) as partial:
-            partial.write_text(json.dumps(found.to_dict(), indent=2) + "\n")
-        console.print(f"written: {out}")
+        write_json(out, found.to_dict())
     if figure is not None:
         from spikformer.report.predictions import draw_predictions
 

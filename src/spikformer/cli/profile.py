@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from rich.progress import track
 
 from spikformer._files import replacing
 from spikformer.cli._networks import Options, find_network
-from spikformer.cli._options import console, plain_table, run
+from spikformer.cli._options import console, plain_table, run, write_json
 from spikformer.energy import Costs
 from spikformer.errors import ConfigError
 
@@ -87,11 +86,11 @@ def profile_command(
             f"{source} comes without weights and sees noise: there are no data to choose"
         )
     model = subject.network.eval()
-    if isinstance(model, Spikformer):
+    ours = isinstance(model, Spikformer)
+    if ours:
         model.steps = subject.steps
     batches, what = _batches(source, subject, seen) if trained else (_noise(subject), "noise")
     first = next(batches)
-    ours = isinstance(model, Spikformer)
     still = (ours and first.dim() == 4) or subject.time_axis is None
     options: dict[str, Any] = {
         "steps": first.shape[1] if ours and first.dim() == 5 else subject.steps,
@@ -113,9 +112,7 @@ def profile_command(
         console.print(line, soft_wrap=True)
     if out is not None:
         facts = {"source": source, "input": what, **found.to_dict(), "measured": asdict(spent)}
-        with replacing(out) as partial:
-            partial.write_text(json.dumps(facts | {"remarks": said}, indent=2) + "\n")
-        console.print(f"written: {out}")
+        write_json(out, facts | {"remarks": said})
     if table is not None:
         rows = found.rows()
         with replacing(table) as partial, partial.open("w", newline="") as file:
@@ -127,10 +124,13 @@ def profile_command(
 
 def _whole(source: str, network: Options) -> Options:
     """The options with the size that a model is made for, where none is given."""
+    import torch
+
     from spikformer.models import create_model, list_models
 
     if network.input_shape is None and source in list_models():
-        model: Any = create_model(source)
+        with torch.device("meta"):
+            model: Any = create_model(source)
         return replace(network, input_shape=model.default_cfg["input_size"])
     return network
 

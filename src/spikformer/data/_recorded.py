@@ -49,13 +49,13 @@ class Found:
 
     def names(self, root: Path) -> np.ndarray:
         """What each clip is called: its file, and its number in it."""
-        each = [(r.path.relative_to(root), range(len(r.clips or [None]))) for r in self.recordings]
-        return np.array([f"{path}:{clip}" for path, clips in each for clip in clips])
+        each = [(r.path.relative_to(root), r.count) for r in self.recordings]
+        return np.array([f"{path}:{clip}" for path, count in each for clip in range(count)])
 
     def sources(self) -> np.ndarray:
         """The recording of each clip, or the person in it."""
         known = self.people or [str(r.path.resolve()) for r in self.recordings]
-        return np.repeat(known, [len(r.clips or [None]) for r in self.recordings])
+        return np.repeat(known, [r.count for r in self.recordings])
 
 
 @dataclass(frozen=True)

@@ -51,16 +51,20 @@ class Slicing:
         if given is None or given < 1:
             raise ConfigError(f"number and every must be at least 1, got {given}")
 
+    def frames_of(self, t: Int64[ndarray, " N"]) -> int:
+        """How many frames events at these times make."""
+        if self.every is None:
+            return self.number or 0
+        span = len(t) if self.by == "count" else int(np.ptp(t)) + 1 if len(t) else 0
+        return -(-span // self.every)
+
     def check_room(self, t: Int64[ndarray, " N"], pixels: int) -> None:
         """See that frames of so many counts fit into memory.
 
         Raises:
             DataError: when they would fill more than `LARGEST`: an event at a wild time can ask so.
         """
-        number = self.number
-        if number is None:
-            span = len(t) if self.by == "count" else int(np.ptp(t)) if len(t) else 0
-            number = span // (self.every or 1) + 1
+        number = self.frames_of(t)
         if 4 * pixels * number > LARGEST:
             raise DataError(f"{number} frames would fill {4 * pixels * number / 2**30:.0f} GiB")
 
@@ -71,8 +75,7 @@ class Slicing:
             span = len(t) if self.by == "count" else int(np.ptp(t)) if len(t) else 0
             starts = np.arange(self.number) * (span // self.number)
         else:
-            span = int(np.ptp(place)) + 1 if len(t) else 0
-            starts = np.arange(0, span, self.every)
+            starts = np.arange(self.frames_of(t)) * (self.every or 1)
         first = place[0] if len(t) else 0
         return np.append(np.searchsorted(place, starts + first), len(t))
 

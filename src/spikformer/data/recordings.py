@@ -35,6 +35,11 @@ class Recording:
     path: Path
     clips: tuple[tuple[int, int], ...] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many clips that is."""
+        return 1 if self.clips is None else len(self.clips)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -112,9 +117,8 @@ class Recordings:
         self.recordings = recordings
         self.read = read
         self.cache = None if cache is None else _FrameCache(cache, read)
-        clips = [1 if r.clips is None else len(r.clips) for r in recordings]
         self.samples = np.array(
-            [(number, clip) for number, count in enumerate(clips) for clip in range(count)]
+            [(number, clip) for number, r in enumerate(recordings) for clip in range(r.count)]
         ).reshape(-1, 2)
 
     @property

@@ -18,7 +18,7 @@ from spikformer.energy.conventions import (
 )
 from spikformer.energy.operands import Operand
 from spikformer.energy.watch import Watch
-from spikformer.errors import ConfigError
+from spikformer.errors import ConfigError, first_line
 
 PICO = 1e-12
 
@@ -176,8 +176,7 @@ def _run(model: nn.Module, batch: Tensor) -> None:
     try:
         model(batch)
     except Exception as error:  # whatever a network of one's own raises
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"the network fails on {[*batch.shape]}: {said}") from error
+        raise ConfigError(f"the network fails on {[*batch.shape]}: {first_line(error)}") from error
 
 
 def _steps(model: nn.Module, batch: Tensor) -> int:
