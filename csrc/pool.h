@@ -1,0 +1,90 @@
+// Threads that wait for items: they spin for a moment, since the next phase is usually near, then sleep.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace spikformer {
+
+class Pool {
+public:
+    explicit Pool(int32_t threads) {
+        for (int32_t thread = 1; thread < threads; thread++)
+            workers_.emplace_back([this, thread] { work(thread); });
+    }
+
+    ~Pool() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stopped_ = true;
+            round_.fetch_add(1);
+        }
+        wake_.notify_all();
+        for (std::thread &worker : workers_) worker.join();
+    }
+
+    // Runs `task(item, thread)` for all items, on this thread too; returns when all are done.
+    template <class Task>
+    void spread(int64_t items, const Task &task) {
+        if (workers_.empty() || items <= 1) {
+            for (int64_t item = 0; item < items; item++) task(item, 0);
+            return;
+        }
+        task_ = std::cref(task);
+        items_ = items;
+        next_.store(0);
+        busy_.store(static_cast<int64_t>(workers_.size()));
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            round_.fetch_add(1);
+        }
+        wake_.notify_all();
+        take(0);
+        while (busy_.load(std::memory_order_acquire) > 0) pause();
+    }
+
+private:
+    static constexpr int spins = 20000;
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#else
+        std::this_thread::yield();
+#endif
+    }
+
+    void take(int64_t thread) {
+        for (int64_t item; (item = next_.fetch_add(1)) < items_;) task_(item, thread);
+    }
+
+    void work(int64_t thread) {
+        for (uint64_t seen = 0;;) {
+            for (int spin = 0; spin < spins && round_.load() == seen; spin++) pause();
+            if (round_.load() == seen) {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return round_.load() != seen; });
+            }
+            seen = round_.load();
+            if (stopped_) return;
+            take(thread);
+            busy_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    std::vector<std::thread> workers_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::function<void(int64_t, int64_t)> task_;
+    std::atomic<uint64_t> round_{0};
+    std::atomic<int64_t> next_{0}, busy_{0};
+    int64_t items_ = 0;
+    bool stopped_ = false;
+};
+
+}  // namespace spikformer

@@ -1,0 +1,70 @@
+// Vectors of the instruction set that this file is compiled for, by the compiler's own extension.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512BW__)
+#define SPK_BYTES 64
+#elif defined(__AVX2__)
+#define SPK_BYTES 32
+#else
+#define SPK_BYTES 16
+#endif
+
+namespace spikformer {
+namespace {
+
+template <class E>
+struct VectorOf {
+    typedef E type __attribute__((vector_size(SPK_BYTES), may_alias));
+    typedef E loose __attribute__((vector_size(SPK_BYTES), may_alias, aligned(alignof(E))));
+};
+template <class E>
+using Vector = typename VectorOf<E>::type;
+
+template <class E>
+constexpr int lanes = SPK_BYTES / sizeof(E);
+
+template <class E>
+inline Vector<E> load(const E *from) {
+    return *reinterpret_cast<const typename VectorOf<E>::loose *>(from);
+}
+
+template <class E>
+inline void store(E *to, Vector<E> value) {
+    *reinterpret_cast<typename VectorOf<E>::loose *>(to) = value;
+}
+
+inline Vector<float> floats(const float *from) { return load(from); }
+
+inline Vector<float> floats(const int32_t *from) {
+    return __builtin_convertvector(load(from), Vector<float>);
+}
+
+inline Vector<float> floats(const int16_t *from) {
+    typedef int16_t half __attribute__((vector_size(SPK_BYTES / 2), may_alias, aligned(2)));
+    return __builtin_convertvector(
+        __builtin_convertvector(*reinterpret_cast<const half *>(from), Vector<int32_t>),
+        Vector<float>);
+}
+
+// One bit for each lane where a >= b.
+inline uint32_t at_least(Vector<float> a, Vector<float> b) {
+#if defined(__AVX512BW__)
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GE_OQ));
+#else
+    uint32_t mask = 0;
+    for (int lane = 0; lane < lanes<float>; lane++) mask |= uint32_t(a[lane] >= b[lane]) << lane;
+    return mask;
+#endif
+}
+
+}  // namespace
+}  // namespace spikformer

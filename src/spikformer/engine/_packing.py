@@ -1,0 +1,120 @@
+"""Weights as the kernels read them: tiles of columns, in the arithmetic that provably suffices."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from spikformer.export.plan import PIXELS, Layer, Value
+
+FLOAT, INT16, DOT8 = range(3)
+ARITHMETIC = ("float32", "int16", "int8 dot products")
+EVENTS, DENSE = range(2)
+PATHS = ("events", "dense")
+CROSSOVER = {("float32", False): 0.8, ("int8", False): 4.0, ("int8", True): 0.5}
+"""Mean of a layer's input from which dense products win, by precision and by whether there are
+instructions for dot products of bytes: `benchmarks/results`, "engine"."""
+
+
+class Packed(NamedTuple):
+    """A layer's weights, ready to run."""
+
+    path: int
+    arithmetic: int
+    tile: int
+    weights: np.ndarray
+    scales: np.ndarray | None
+    bias: np.ndarray
+    safe_events: int
+
+
+def pack(
+    layer: Layer,
+    value: Value,
+    arrays: dict[str, np.ndarray],
+    *,
+    dot8: bool,
+    path: str | None = None,
+    tile: int | None = None,
+) -> Packed:
+    """Choose how a layer runs, and lay its weights out for that.
+
+    Args:
+        value: The layer's input.
+        dot8: Whether the processor has dot products of bytes.
+        path: `events` or `dense` instead of what the measured rate says.
+        tile: Columns of a tile, 16 (float32 alone), 32 or 64.
+    """
+    weight, bias = arrays[f"{layer.name}.weight"], arrays[f"{layer.name}.bias"]
+    scale = arrays.get(f"{layer.name}.scale")
+    precision = "float32" if scale is None else "int8"
+    dense = value.storage == PIXELS or (
+        path == "dense"
+        if path is not None
+        else layer.rate is not None and layer.rate >= CROSSOVER[precision, dot8 and scale is not None]
+    )
+    if scale is None:
+        arithmetic = FLOAT
+    else:
+        arithmetic = DOT8 if dense else INT16
+    tile = 64 if dense else tile or best_tile(arithmetic)
+    if dense and arithmetic == DOT8:
+        weights = _tiles(_in_fours(weight), tile)
+    else:
+        weights = _tiles(weight.astype(np.float32 if scale is None else np.int16), tile)
+        if not dense:
+            rows = weights.reshape(len(weights), -1, tile)
+            weights = np.pad(rows, [(0, 0), (0, 1), (0, 0)])  # the row of zeros
+    columns = -(-weight.shape[2] // tile) * tile
+    return Packed(
+        DENSE if dense else EVENTS,
+        arithmetic,
+        tile,
+        aligned(weights),
+        None if scale is None else aligned(_padded(scale, columns).astype(np.float32)),
+        aligned(_padded(bias, columns).astype(np.float32)),
+        safe_events(weight) if arithmetic == INT16 else 0,
+    )
+
+
+def best_tile(arithmetic: int) -> int:
+    return 64
+
+
+def safe_events(weight: np.ndarray) -> int:
+    """How many rows of integer weights can be added in int16 without overflow, whatever they are."""
+    return int(np.iinfo(np.int16).max // max(1, int(np.abs(weight.astype(np.int64)).max(initial=0))))
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins at a multiple of 64 bytes."""
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """Zeros that begin at a multiple of 64 bytes; pages that nobody touches cost nothing."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+def _padded(array: np.ndarray, columns: int) -> np.ndarray:
+    """Zeros behind the last axis, up to `columns`."""
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, columns - array.shape[-1])])
+
+
+def _tiles(weight: np.ndarray, tile: int) -> np.ndarray:
+    """[taps, C, D, ...] as [tiles, taps, C, tile, ...]."""
+    taps, channels, columns, *rest = weight.shape
+    pad = [(0, 0), (0, 0), (0, -columns % tile)] + [(0, 0)] * len(rest)
+    split = np.pad(weight, pad).reshape(taps, channels, -1, tile, *rest)
+    return np.ascontiguousarray(np.moveaxis(split, 2, 0))
+
+
+def _in_fours(weight: np.ndarray) -> np.ndarray:
+    """[taps, C, D] as [taps, C/4, D, 4]: four channels of one column side by side."""
+    taps, channels, columns = weight.shape
+    padded = np.pad(weight.astype(np.int8), [(0, 0), (0, -channels % 4), (0, 0)])
+    return padded.reshape(taps, -1, 4, columns).transpose(0, 1, 3, 2)

@@ -1,0 +1,277 @@
+r"""A network as a list of spiking operations: what the engine runs and its files describe.
+
+No torch in here: an engine loads where there is none. A plan holds no weights; they lie beside it
+by name, `<layer>.weight` [taps, C, D] with the norm folded in, `<layer>.bias` [D], and for int8
+`<layer>.scale` [D].
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from spikformer.errors import WeightsError
+
+PIXELS, SPIKES, COUNTS = "pixels", "spikes", "counts"
+LARGEST_COUNT = 255
+"""Counts are bytes."""
+CHARGES = ("sum", "multiply", "divide")
+LARGEST_SIDE = 2**16
+
+
+@dataclass(frozen=True)
+class Value:
+    """What flows between operations: an image a step, [C, H, W].
+
+    Args:
+        storage: `pixels` are real, `spikes` 0 or 1, `counts` sums of spikes.
+        maximum: Of its elements; 0 for pixels.
+    """
+
+    storage: str
+    channels: int
+    height: int
+    width: int
+    maximum: int = 1
+
+
+@dataclass(frozen=True)
+class Neuron:
+    r"""How currents become spikes; as `kernels/membrane.py`, in float32.
+
+    Args:
+        charge: `sum` is $u = v + x$; `multiply` $u = v + (x - (v - rest))\,rate$; `divide` the same
+            with $/\tau$, for time constants that are no powers of two.
+        tau: Time constant, in steps.
+        rate: $1/\tau$.
+        threshold: Fires from here on.
+        rest: Where a silent neuron is, and one that fired if the reset is hard.
+        soft_reset: Whether a spike subtracts the threshold instead.
+    """
+
+    charge: str = "multiply"
+    tau: float = 2.0
+    rate: float = 0.5
+    threshold: float = 1.0
+    rest: float = 0.0
+    soft_reset: bool = False
+
+    def check(self, where: str) -> None:
+        numbers = self.tau, self.rate, self.threshold, self.rest
+        _must(self.charge in CHARGES, f"{where} has an unknown charge {self.charge!r}")
+        _must(all(map(math.isfinite, numbers)), f"{where} has a constant that is not finite")
+        _must(self.tau >= 1, f"{where} has tau={self.tau}, below 1")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear map or 3 x 3 convolution, the folded norm, a neuron.
+
+    Args:
+        name: Of its weights.
+        rate: Mean of its input's elements, measured on data; None when it was not.
+    """
+
+    kind: ClassVar[str] = "layer"
+    name: str
+    input: str
+    output: str
+    kernel: int
+    out_channels: int
+    neuron: Neuron
+    rate: float | None = None
+
+    def infer(self, values: Mapping[str, Value]) -> Value:
+        _must(self.kernel in (1, 3), f"{self.name} has a kernel of {self.kernel}, not 1 or 3")
+        _must(0 < self.out_channels < LARGEST_SIDE, f"{self.name} has {self.out_channels} channels")
+        rate_is_one = self.rate is None or (math.isfinite(self.rate) and self.rate >= 0)
+        _must(rate_is_one, f"{self.name} has a rate of {self.rate}")
+        self.neuron.check(self.name)
+        return replace(values[self.input], storage=SPIKES, channels=self.out_channels, maximum=1)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A 3 x 3 max-pool of stride 2 over spikes: an OR."""
+
+    kind: ClassVar[str] = "pool"
+    input: str
+    output: str
+
+    def infer(self, values: Mapping[str, Value]) -> Value:
+        before = values[self.input]
+        _must(before.storage == SPIKES, "a pool's input must be spikes")
+        return replace(before, height=(before.height + 1) // 2, width=(before.width + 1) // 2)
+
+
+@dataclass(frozen=True)
+class Add:
+    """The residual: two values' sum."""
+
+    kind: ClassVar[str] = "add"
+    input: str
+    other: str
+    output: str
+
+    def infer(self, values: Mapping[str, Value]) -> Value:
+        one, two = values[self.input], values[self.other]
+        _must(PIXELS not in (one.storage, two.storage), "pixels cannot be added to spikes")
+        shapes = {(v.channels, v.height, v.width) for v in (one, two)}
+        _must(len(shapes) == 1, "the two sides of a residual differ in shape")
+        total = one.maximum + two.maximum
+        _must(total <= LARGEST_COUNT, f"counts of up to {total} do not fit in a byte")
+        return replace(one, storage=COUNTS, maximum=total)
+
+
+@dataclass(frozen=True)
+class Attention:
+    r"""$\mathrm{SN}(QK^\top V \cdot s)$ of one layer's spikes: Q, K, V one after the other.
+
+    Args:
+        pool: Width in tokens of the max over Q and K; 1 for none.
+    """
+
+    kind: ClassVar[str] = "attention"
+    name: str
+    input: str
+    output: str
+    heads: int
+    scale: float
+    neuron: Neuron
+    pool: int = 1
+
+    def infer(self, values: Mapping[str, Value]) -> Value:
+        before = values[self.input]
+        _must(before.storage == SPIKES, f"{self.name}: Q, K and V must be spikes")
+        fits = self.heads > 0 and before.channels % (3 * self.heads) == 0
+        _must(fits, f"{self.name}: {before.channels} channels are no 3 x {self.heads} heads")
+        _must(self.pool > 0 and self.pool % 2 == 1, f"{self.name} has a pool of {self.pool}")
+        _must(math.isfinite(self.scale), f"{self.name} has a scale of {self.scale}")
+        self.neuron.check(self.name)
+        return replace(before, channels=before.channels // 3)
+
+    def keys_first(self, value: Value) -> bool:
+        """Whether $Q(K^T V)$ is the cheaper order for these shapes; exact either way."""
+        return value.channels // 3 // self.heads < value.height * value.width
+
+
+@dataclass(frozen=True)
+class Head:
+    """The mean over tokens and steps, and a linear classifier in float32."""
+
+    kind: ClassVar[str] = "head"
+    name: str
+    input: str
+    classes: int
+    output: str = "logits"
+
+    def infer(self, values: Mapping[str, Value]) -> Value:
+        before = values[self.input]
+        _must(before.storage != PIXELS, "the head's input must be spikes or counts")
+        _must(0 < self.classes < LARGEST_SIDE, f"the head has {self.classes} classes")
+        return Value(PIXELS, self.classes, 1, 1, 0)
+
+
+Operation = Layer | Pool | Add | Attention | Head
+KINDS: Mapping[str, Any] = MappingProxyType(
+    {kind.kind: kind for kind in (Layer, Pool, Add, Attention, Head)}
+)
+INPUT = "images"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Operations in order, and the images they begin with.
+
+    Args:
+        channels, height, width: Of an image.
+        steps: How often a still image is seen.
+        operations: Each reads what an earlier one wrote; the last is the head.
+    """
+
+    channels: int
+    height: int
+    width: int
+    steps: int
+    operations: tuple[Operation, ...]
+
+    def values(self) -> dict[str, Value]:
+        """All values by name, inferred from the images on.
+
+        Raises:
+            WeightsError: where an operation does not fit its input.
+        """
+        sides = self.channels, self.height, self.width, self.steps
+        _must(all(0 < side < LARGEST_SIDE for side in sides), f"images are {sides}")
+        known = {INPUT: Value(PIXELS, self.channels, self.height, self.width, 0)}
+        for operation in self.operations:
+            for name in inputs_of(operation):
+                _must(name in known, f"an operation reads {name!r}, which none wrote before")
+            _must(operation.output not in known, f"{operation.output!r} is written twice")
+            known[operation.output] = operation.infer(known)
+        heads = [isinstance(operation, Head) for operation in self.operations]
+        _must(sum(heads) == 1 and heads[-1], "a plan ends with its one head")
+        return known
+
+    @property
+    def head(self) -> Head:
+        head = self.operations[-1]
+        assert isinstance(head, Head)
+        return head
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(each for each in self.operations if isinstance(each, Layer))
+
+    def to_json(self) -> str:
+        operations = [{"kind": each.kind, **asdict(each)} for each in self.operations]
+        sides = {name: getattr(self, name) for name in ("channels", "height", "width", "steps")}
+        return json.dumps({**sides, "operations": operations})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Read what `to_json` wrote, and check that it fits together.
+
+        Raises:
+            WeightsError: when it is no plan.
+        """
+        try:
+            parts = json.loads(text)
+            operations = tuple(_operation(each) for each in parts.pop("operations"))
+            plan = cls(**parts, operations=operations)
+            _check_types(plan)
+            plan.values()
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            if isinstance(error, WeightsError):
+                raise
+            raise WeightsError(f"this is no plan of an engine: {error}") from error
+        return plan
+
+
+def inputs_of(operation: Operation) -> tuple[str, ...]:
+    return (operation.input, operation.other) if isinstance(operation, Add) else (operation.input,)
+
+
+def _operation(parts: dict[str, Any]) -> Operation:
+    kind = KINDS[parts.pop("kind")]
+    if "neuron" in parts:
+        parts["neuron"] = Neuron(**parts["neuron"])
+        _check_types(parts["neuron"])
+    operation = kind(**parts)
+    _check_types(operation)
+    return operation
+
+
+def _check_types(instance: Any) -> None:
+    for name, kind in type(instance).__annotations__.items():
+        if kind in (int, str, bool, float):
+            value = getattr(instance, name)
+            # JSON writes 2.0 as such, and Python holds True for an int.
+            _must(type(value) is kind, f"{name} is {value!r}, no {kind.__name__}")
+
+
+def _must(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise WeightsError(otherwise)
