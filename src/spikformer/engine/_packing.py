@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spikformer.export.plan import PIXELS, Layer, Value
+from spikformer.errors import WeightsError
+from spikformer.export.plan import PIXELS, Layer, Plan, Value
 
 FLOAT, INT16, DOT8 = range(3)
 ARITHMETIC = ("float32", "int16", "int8 dot products")
 EVENTS, DENSE = range(2)
 PATHS = ("events", "dense")
+DENSE_TILE = 64
 CROSSOVER = {("float32", False): 0.8, ("int8", False): 4.0, ("int8", True): 0.5}
 """Mean of a layer's input from which dense products win, by precision and by whether there are
 instructions for dot products of bytes: `benchmarks/results`, "engine"."""
@@ -50,13 +52,14 @@ def pack(
     dense = value.storage == PIXELS or (
         path == "dense"
         if path is not None
-        else layer.rate is not None and layer.rate >= CROSSOVER[precision, dot8 and scale is not None]
+        else layer.rate is not None
+        and layer.rate >= CROSSOVER[precision, dot8 and scale is not None]
     )
     if scale is None:
         arithmetic = FLOAT
     else:
         arithmetic = DOT8 if dense else INT16
-    tile = 64 if dense else tile or best_tile(arithmetic)
+    tile = DENSE_TILE if dense else tile or best_tile(arithmetic, weight.shape[2])
     if dense and arithmetic == DOT8:
         weights = _tiles(_in_fours(weight), tile)
     else:
@@ -76,13 +79,49 @@ def pack(
     )
 
 
-def best_tile(arithmetic: int) -> int:
-    return 64
+TILES = {FLOAT: (64, 96, 128, 32, 16), INT16: (128, 96, 64, 32)}
+"""Columns at once, the fastest first where they divide the columns alike."""
+
+
+def best_tile(arithmetic: int, columns: int) -> int:
+    """The tile that computes the fewest columns in vain."""
+    return min(TILES[arithmetic], key=lambda tile: -columns % tile)
 
 
 def safe_events(weight: np.ndarray) -> int:
     """How many rows of integer weights can be added in int16 without overflow, whatever they are."""
-    return int(np.iinfo(np.int16).max // max(1, int(np.abs(weight.astype(np.int64)).max(initial=0))))
+    return int(
+        np.iinfo(np.int16).max // max(1, int(np.abs(weight.astype(np.int64)).max(initial=0)))
+    )
+
+
+def check_arrays(plan: Plan, arrays: dict[str, np.ndarray]) -> None:
+    """Check that the weights are those that a plan speaks of.
+
+    Raises:
+        WeightsError: when one is missing, or has another shape or type; or one is not known.
+    """
+    values = plan.values()
+    expected: dict[str, tuple[tuple[int, ...], type]] = {}
+    for layer in plan.layers:
+        value = values[layer.input]
+        scaled = f"{layer.name}.scale" in arrays
+        if scaled and value.storage == PIXELS:
+            raise WeightsError(f"{layer.name} reads pixels, and cannot be in int8")
+        shape = layer.kernel**2, value.channels, layer.out_channels
+        expected[f"{layer.name}.weight"] = shape, np.int8 if scaled else np.float32
+        expected[f"{layer.name}.bias"] = shape[2:], np.float32
+        if scaled:
+            expected[f"{layer.name}.scale"] = shape[2:], np.float32
+    head = plan.head
+    expected[f"{head.name}.weight"] = (head.classes, values[head.input].channels), np.float32
+    expected[f"{head.name}.bias"] = (head.classes,), np.float32
+    if odd := expected.keys() ^ arrays.keys():
+        raise WeightsError(f"weights and plan differ in {', '.join(sorted(odd)[:3])}")
+    for name, (shape, kind) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype != kind:
+            found = f"{arrays[name].dtype} {[*arrays[name].shape]}"
+            raise WeightsError(f"{name} must be {np.dtype(kind)} {[*shape]}, got {found}")
 
 
 def aligned(array: np.ndarray) -> np.ndarray:

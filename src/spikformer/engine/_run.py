@@ -1,8 +1,10 @@
 """What runs a plan: buffers laid out once, and one array of C structures for each way to call."""
 
 import ctypes
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,8 @@ from spikformer.export.plan import (
 
 KIND = {"layer": 0, "pool": 1, "add": 2, "attention": 3, "head": 4}
 STORAGE = {PIXELS: 0, SPIKES: 1, COUNTS: 2}
+MOST_KEPT = 16
+"""Ways of calling whose buffers are kept."""
 
 
 class Call(NamedTuple):
@@ -70,12 +74,22 @@ class Runner:
         ]
         self.pool = self.library.spk_pool_new(threads)
         weakref.finalize(self, self.library.spk_pool_free, self.pool)
-        self.calls: dict[Call, Prepared] = {}
+        self.lock = threading.Lock()
+        self._kept: dict[Call, Prepared] = {}
 
-    def prepared(self, call: Call) -> "Prepared":
-        if call not in self.calls:
-            self.calls[call] = Prepared(self, call)
-        return self.calls[call]
+    @contextmanager
+    def running(self, call: Call) -> Iterator["Prepared"]:
+        """Buffers for a way of calling, kept for the next time; nobody else has them meanwhile."""
+        with self.lock:
+            if call not in self._kept:
+                while len(self._kept) >= MOST_KEPT:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[call] = self.fresh(call)
+            yield self._kept[call]
+
+    def fresh(self, call: Call) -> "Prepared":
+        """Buffers of one's own."""
+        return Prepared(self, call)
 
     def run(self, prepared: "Prepared", seconds: np.ndarray | None = None) -> None:
         pointer = None
@@ -164,9 +178,7 @@ class Prepared:
         columns = -(-layer.out_channels // 64) * 64
         self._keep(c, layer.name, (value.height * value.width, columns), layer.neuron)
 
-    def _fill_attention(
-        self, c: _library.COperation, attention: Attention, value: Value
-    ) -> None:
+    def _fill_attention(self, c: _library.COperation, attention: Attention, value: Value) -> None:
         width = value.channels // 3
         c.channels = width
         c.heads, c.pool, c.scale = attention.heads, attention.pool, attention.scale

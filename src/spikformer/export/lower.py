@@ -128,7 +128,7 @@ class _Reader:
         return self.found.get(argument.name, self.tensors.get(argument.name))
 
     def array(self, argument: Any) -> np.ndarray:
-        return self.of(argument).detach().double().numpy()
+        return self.of(argument).detach().double().cpu().numpy()
 
     def emit(self, operation: Operation, maximum: int = 1) -> _Map:
         self.operations.append(operation)
@@ -328,7 +328,9 @@ def _classified(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     weight = reader.array(given["weight"])
     reader.arrays[f"{name}.weight"] = weight
     without = np.zeros(len(weight))
-    reader.arrays[f"{name}.bias"] = without if given["bias"] is None else reader.array(given["bias"])
+    reader.arrays[f"{name}.bias"] = (
+        without if given["bias"] is None else reader.array(given["bias"])
+    )
     return reader.emit(Head(name, source.source.name, len(weight)), 0)
 
 
