@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from spikformer.engine._engine import Engine
 
 KEY, VERSION = "spikformer_engine", 1
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
+"""What safetensors and JSON raise besides their own errors, of types that NumPy lacks for instance."""
 
 
 def save(engine: "Engine", path: str | os.PathLike[str]) -> None:
@@ -58,10 +60,12 @@ def read(path: Path) -> tuple[Plan, dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {}).get(KEY, "null"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
-    except (SafetensorError, ValueError, TypeError, OSError, RecursionError) as error:
+            told = isinstance(about, dict) and isinstance(about.get("plan"), str)
+            names = file.keys() if told else ()
+            arrays = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, *UNREADABLE) as error:
         raise WeightsError(f"{path} is no engine: {first_line(error)}") from error
-    if not isinstance(about, dict) or not isinstance(about.get("plan"), str):
+    if not told:
         raise WeightsError(f"{path} is no engine: compile one with spikformer.engine.compile")
     if about.get("version") != VERSION:
         raise WeightsError(
@@ -79,12 +83,12 @@ def is_engine(path: Path) -> bool:
     try:
         with safe_open(path, framework="numpy") as file:
             return KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
+    except (SafetensorError, *UNREADABLE):
         return False
 
 
 def _digest(plan: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(plan.encode())
+    digest = hashlib.sha256(plan.encode(errors="surrogatepass"))
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

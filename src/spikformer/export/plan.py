@@ -6,7 +6,6 @@ by name, `<layer>.weight` [taps, C, D] with the norm folded in, `<layer>.bias` [
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
@@ -18,11 +17,15 @@ PIXELS, SPIKES, COUNTS = "pixels", "spikes", "counts"
 LARGEST_COUNT = 255
 """Counts are bytes."""
 CHARGES = ("sum", "multiply", "divide")
+LARGEST_FLOAT = (2 - 2.0**-23) * 2.0**127
 LARGEST_SIDE = 2**16
 LARGEST_ROW = 2**22
 """Channels of an image's row: offsets of their weights have 32 bits."""
-LARGEST_SIZE = 2**31
-"""Sum of a value's elements, when all are at their maximum: so many events have 32-bit numbers."""
+LARGEST_SIZE = 2**28
+"""Sum of a value's elements over an image's steps, when all are at their maximum: a gigabyte of
+events, whose numbers have 32 bits."""
+LARGEST_PLAN = 2**30
+"""Elements of all values over an image's steps, in rows of 64: four bytes each at most."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Value:
     def size(self) -> int:
         """Elements."""
         return self.channels * self.height * self.width
+
+    @property
+    def stored(self) -> int:
+        """Elements, with what fills the channels up to words."""
+        return -(-self.channels // 64) * 64 * self.height * self.width
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Neuron:
     def check(self, where: str) -> None:
         numbers = self.tau, self.rate, self.threshold, self.rest
         _must(self.charge in CHARGES, f"{where} has an unknown charge {self.charge!r}")
-        _must(all(map(math.isfinite, numbers)), f"{where} has a constant that is not finite")
+        _must(all(map(_finite, numbers)), f"{where} has a constant that is not finite in float32")
         _must(self.tau >= 1, f"{where} has tau={self.tau}, below 1")
 
 
@@ -95,7 +103,9 @@ class Layer:
     def infer(self, values: Mapping[str, Value]) -> Value:
         _must(self.kernel in (1, 3), f"{self.name} has a kernel of {self.kernel}, not 1 or 3")
         _must(0 < self.out_channels < LARGEST_SIDE, f"{self.name} has {self.out_channels} channels")
-        rate_is_one = self.rate is None or (math.isfinite(self.rate) and self.rate >= 0)
+        rate_is_one = self.rate is None or (
+            type(self.rate) in (int, float) and 0 <= self.rate <= LARGEST_COUNT
+        )
         _must(rate_is_one, f"{self.name} has a rate of {self.rate}")
         self.neuron.check(self.name)
         return replace(values[self.input], storage=SPIKES, channels=self.out_channels, maximum=1)
@@ -156,8 +166,9 @@ class Attention:
         _must(before.storage == SPIKES, f"{self.name}: Q, K and V must be spikes")
         fits = self.heads > 0 and before.channels % (3 * self.heads) == 0
         _must(fits, f"{self.name}: {before.channels} channels are no 3 x {self.heads} heads")
-        _must(self.pool > 0 and self.pool % 2 == 1, f"{self.name} has a pool of {self.pool}")
-        _must(math.isfinite(self.scale), f"{self.name} has a scale of {self.scale}")
+        odd = 0 < self.pool < LARGEST_SIDE and self.pool % 2 == 1
+        _must(odd, f"{self.name} has a pool of {self.pool}")
+        _must(_finite(self.scale), f"{self.name} has a scale of {self.scale}")
         self.neuron.check(self.name)
         return replace(before, channels=before.channels // 3)
 
@@ -215,14 +226,20 @@ class Plan:
         sides = self.channels, self.height, self.width, self.steps
         _must(all(0 < side < LARGEST_SIDE for side in sides), f"images are {sides}")
         known = {INPUT: Value(PIXELS, self.channels, self.height, self.width, 0)}
+        total, named = known[INPUT].stored * self.steps, set()  # weights and states lie under these
         for operation in self.operations:
             for name in inputs_of(operation):
                 _must(name in known, f"an operation reads {name!r}, which none wrote before")
             _must(operation.output not in known, f"{operation.output!r} is written twice")
+            name = getattr(operation, "name", None)
+            _must(name is None or name not in named, f"two operations are called {name!r}")
+            named.add(name)
             known[operation.output] = value = operation.infer(known)
-            small = value.size * max(value.maximum, 1) < LARGEST_SIZE
+            small = value.size * max(value.maximum, 1) * self.steps < LARGEST_SIZE
             fits = small and value.channels * value.width <= LARGEST_ROW
             _must(fits, f"{operation.output!r} is too large: {value}")
+            total += value.stored * self.steps
+            _must(total < LARGEST_PLAN, f"{total} elements until {operation.output!r} are too many")
         heads = [isinstance(operation, Head) for operation in self.operations]
         _must(sum(heads) == 1 and heads[-1], "a plan ends with its one head")
         return known
@@ -282,6 +299,13 @@ def _check_types(instance: Any) -> None:
             value = getattr(instance, name)
             # JSON writes 2.0 as such, and Python holds True for an int.
             _must(type(value) is kind, f"{name} is {value!r}, no {kind.__name__}")
+            # Files of weights and states hold names, and states some of their own after a dot.
+            named = kind is not str or (value.isprintable() and value[:1] not in ("", "."))
+            _must(named, f"{name} is {value!r}, which is no name")
+
+
+def _finite(number: float) -> bool:
+    return abs(number) <= LARGEST_FLOAT
 
 
 def _must(holds: bool, otherwise: str) -> None:
