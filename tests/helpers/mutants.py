@@ -51,15 +51,12 @@ def parts(built):
     return json.loads(built.plan.to_json()), dict(built.arrays)
 
 
-def encoded(plan, arrays, *, digest=None, **about):
+def encoded(plan, arrays, *, facts="{}", digest=None, **about):
     """A file with this plan, and by default the digest that belongs to it."""
     text = plan if isinstance(plan, str) else json.dumps(plan)
     if digest is None:
-        try:
-            digest = _digest(text, arrays)
-        except UnicodeEncodeError:  # a plan that no digest can be made of
-            digest = ""
-    about = {"version": VERSION, "plan": text, "digest": digest} | about
+        digest = _digest(text + facts, arrays)
+    about = {"version": VERSION, "plan": text, "facts": facts, "digest": digest} | about
     return save(arrays, metadata={KEY: json.dumps(about)})
 
 
@@ -98,6 +95,8 @@ def _chosen(plan, arrays):
             yield f"{sides}, {steps} steps", encoded(changed, arrays)
     for name, other in _weights(arrays).items():
         yield name, encoded(plan, other)
+    for facts in ("", "[]", "null", "[" * 100_000, '{"x": "\ud800"}', '{"classes": 3}', "9" * 10_000):
+        yield f"facts are {facts:.20}", encoded(plan, arrays, facts=facts)
     for name, text in {
         "no JSON": "{",
         "an empty text": "",
