@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.mutants import damaged, encoded, network, parts, run, semantic, write
+from helpers.mutants import damaged, encoded, network, parts, run, write
 from helpers.plans import Builder, assert_answers
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -164,19 +164,8 @@ def test_weights_in_types_that_numpy_lacks_are_refused(tmp_path):
 
 
 def test_ten_thousand_damaged_files_are_refused_or_still_answer(tmp_path):
-    path, data = tmp_path / "net.safetensors", encoded(*parts(network()))
-    assert_refused_or_answering(path, damaged(data), most_answering=0.01)
-
-
-def test_files_with_wrong_plans_are_refused_or_still_answer(tmp_path):
-    # Their digests are right, so that what is wrong is seen by what reads the plan.
-    path = tmp_path / "net.safetensors"
-    assert_refused_or_answering(path, (data for _, data in semantic()), most_answering=0.2)
-
-
-def assert_refused_or_answering(path, mutants, most_answering):
-    sentences = []
-    for mutant in mutants:
+    path, sentences = tmp_path / "net.safetensors", []
+    for mutant in damaged(encoded(*parts(network()))):
         write(path, mutant)
         try:
             load(path, threads=1)
@@ -184,18 +173,20 @@ def assert_refused_or_answering(path, mutants, most_answering):
         except SpikformerError as error:
             sentences.append(str(error))
     assert all(each is None or 10 < len(each) < 1000 for each in sentences)
-    assert sentences.count(None) < most_answering * len(sentences)
+    assert sentences.count(None) < 0.01 * len(sentences) == 100
 
 
-def test_no_wrong_plan_crashes_or_fills_the_memory(tmp_path):
-    # In a process of its own, which says which one is next.
+def test_wrong_plans_are_refused_or_still_answer_without_a_crash(tmp_path):
+    # Their digests are right, so that what is wrong is seen by what reads the plan. In a process of
+    # its own, which says which one is next.
     command = [sys.executable, "-m", "helpers.mutants", str(tmp_path / "net.safetensors")]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=300
     )
     *_, before, last = done.stdout.splitlines()
     assert done.returncode == 0, (last, done.stderr[-2000:])
-    assert last.startswith("answered ")
+    answered, total = (int(word) for word in last.split()[1::2])
+    assert 100 < answered < 0.2 * total
     assert int(before.split()[2]) < MOST_MEGABYTES
 
 
