@@ -22,6 +22,8 @@ from spikformer.export.plan import LARGEST_COUNT
 
 MOST_MEGABYTES = 3000
 """What a process may take that runs engines which say that they are large."""
+CHECKED = "this is no plan of an engine: TypeCheckError"
+"""Where annotations are checked, a wrong type does not come as far as our own sentence."""
 
 both_precisions = pytest.mark.parametrize("precision", ["float32", "int8"])
 
@@ -195,7 +197,7 @@ def test_wrong_plans_are_refused_or_still_answer_without_a_crash(tmp_path):
     [
         ({"channels": 2}, r"layer0.weight must be float32 \[9, 2, 6\], got float32 \[9, 3, 6\]"),
         ({"channels": 0}, r"images are \(0, 4, 4, 2\)"),
-        ({"steps": 2.0}, "steps is 2.0, no int"),
+        ({"steps": 2.0}, f"steps is 2.0, no int|{CHECKED}"),
         ({"height": 2**20}, "images are"),
         ({"height": 2**15, "width": 2**15}, "too large"),
         ({"height": 2**11, "width": 2**11, "steps": 16}, "too large|too many"),
@@ -250,8 +252,8 @@ def test_a_wrong_operation_is_refused_in_one_sentence(tmp_path, index, change, s
         ({"tau": float("nan")}, "a constant that is not finite"),
         ({"threshold": 1e39}, "a constant that is not finite in float32"),
         ({"charge": "leak"}, "an unknown charge 'leak'"),
-        ({"rest": 0}, "rest is 0, no float"),
-        ({"soft_reset": 1}, "soft_reset is 1, no bool"),
+        ({"rest": 0}, f"rest is 0, no float|{CHECKED}"),
+        ({"soft_reset": 1}, f"soft_reset is 1, no bool|{CHECKED}"),
     ],
 )
 def test_a_wrong_neuron_is_refused_in_one_sentence(tmp_path, change, sentence):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from spikformer.errors import WeightsError
+from spikformer.errors import WeightsError, first_line
 
 PIXELS, SPIKES, COUNTS = "pixels", "spikes", "counts"
 LARGEST_COUNT = 255
@@ -275,7 +275,7 @@ class Plan:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, WeightsError):
                 raise
-            raise WeightsError(f"this is no plan of an engine: {error}") from error
+            raise WeightsError(f"this is no plan of an engine: {first_line(error)}") from error
         return plan
 
 
