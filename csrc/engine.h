@@ -19,6 +19,9 @@ extern "C" {
 
 #define SPK_VERSION 1
 
+/* What the library shows; all else is hidden. */
+#define SPK_API __attribute__((visibility("default")))
+
 enum spk_kind {
     SPK_LAYER = 0,     /* linear map or 3x3 convolution, folded norm, neuron */
     SPK_POOL = 1,      /* 3x3 max-pool of stride 2: an OR */
@@ -69,20 +72,20 @@ typedef struct {
 
 typedef struct spk_pool spk_pool;
 
-int32_t spk_version(void);
-int64_t spk_op_bytes(void);
+SPK_API int32_t spk_version(void);
+SPK_API int64_t spk_op_bytes(void);
 /* Instruction sets that were compiled in and run on this processor, best first, by spaces. */
-const char *spk_instruction_sets(void);
+SPK_API const char *spk_instruction_sets(void);
 /* Columns in a vector of float32 for the set, 0 if it is unknown or does not run here. */
-int32_t spk_lanes(const char *instruction_set);
+SPK_API int32_t spk_lanes(const char *instruction_set);
 /* Whether its dot products of bytes are instructions of their own. */
-int32_t spk_has_dot8(const char *instruction_set);
+SPK_API int32_t spk_has_dot8(const char *instruction_set);
 
-spk_pool *spk_pool_new(int32_t threads);
-void spk_pool_free(spk_pool *pool);
+SPK_API spk_pool *spk_pool_new(int32_t threads);
+SPK_API void spk_pool_free(spk_pool *pool);
 /* 0, or -1 for an unknown instruction set. `seconds`, where not null, gets each operation's. */
-int32_t spk_run(const spk_op *ops, int64_t count, const char *instruction_set, spk_pool *pool,
-                double *seconds);
+SPK_API int32_t spk_run(const spk_op *ops, int64_t count, const char *instruction_set,
+                        spk_pool *pool, double *seconds);
 
 #ifdef __cplusplus
 }
