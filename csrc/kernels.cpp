@@ -572,7 +572,7 @@ void attend(const spk_op &op, int64_t image, int64_t index, const Head &head) {
         else head.queries_first();
         for (int64_t token = 0; token < head.tokens; token++) {
             uint64_t *out = static_cast<uint64_t *>(op.output) + (frame * head.tokens + token) * words_out;
-            for (int64_t i = 0; i < head.row; i += lanes<float>) {
+            for (int64_t i = 0; i < head.width; i += lanes<float>) {
                 uint64_t bits = fire<lanes<float>>(op.neuron, head.sums + token * head.row + i, scales,
                                                    nullptr, potential + token * head.row + i);
                 if (head.width - i < lanes<float>) bits &= (uint64_t(1) << (head.width - i)) - 1;
