@@ -68,7 +68,7 @@ inline uint64_t above(const uint8_t *counts, uint8_t least) {
 
 void list(const spk_op &op, int64_t frame, int64_t) {
     const int64_t positions = positions_of(op), words = words_of(op.channels);
-    const uint32_t row_bytes = op.tile * (op.arithmetic == SPK_INT16 ? 2 : 4);
+    const uint32_t row_bytes = op.tile * (op.arithmetic == SPK_INT16 ? 1 : 4);
     uint32_t *event = op.events + frame * op.events_per_step;
     uint32_t *starts = op.starts + frame * (positions + 1);
     const uint32_t *first = event;
@@ -90,6 +90,10 @@ void list(const spk_op &op, int64_t frame, int64_t) {
     }
     starts[positions] = static_cast<uint32_t>(event - first);
 }
+
+// Integer weights have 8 bits, their sums 16.
+template <class E>
+using Weight = typename std::conditional<std::is_same<E, int16_t>::value, int8_t, E>::type;
 
 template <class E, int tile>
 struct Sums {
@@ -119,7 +123,7 @@ struct Sums {
     }
 
     static inline Vector<E> at(uintptr_t row, int vector) {
-        return load(reinterpret_cast<const E *>(row) + vector * lanes<E>);
+        return widened<E>(reinterpret_cast<const Weight<E> *>(row) + vector * lanes<E>);
     }
 
     inline void write(E *to) const {
@@ -185,9 +189,9 @@ template <class E, int tile>
 struct Gather {
     const spk_op &op;
     const Where at;
-    const int64_t row_bytes = op.channels * tile * int64_t(sizeof(E));
+    const int64_t row_bytes = op.channels * tile * int64_t(sizeof(Weight<E>));
     const uintptr_t weights = reinterpret_cast<uintptr_t>(op.weights) +
-                              at.column / tile * (op.kernel * op.kernel * row_bytes + tile * sizeof(E));
+                              at.column / tile * (op.kernel * op.kernel * row_bytes + tile * sizeof(Weight<E>));
     const uintptr_t zeros = weights + op.kernel * op.kernel * row_bytes;
 
     // The kernel's rows over a position that are inside of the image; returns how many.
@@ -331,7 +335,7 @@ inline void products(const spk_op &op, const float *rows, int64_t across, const 
             for (int i = 0; i < vectors; i++) {
                 const Vector<float> weight = load(weights + i * lanes<float>);
 #pragma GCC unroll 8
-                for (int p = 0; p < at_once; p++) part[p][i] += weight * row[p * op.channels + channel];
+                for (int p = 0; p < at_once; p++) part[p][i] = multiply_add(weight, row[p * op.channels + channel], part[p][i]);
             }
     }
     for (int p = 0; p < at_once; p++)
@@ -643,12 +647,6 @@ void head(const spk_op &op, int64_t image, int64_t thread) {
 namespace SPIKFORMER_SET {
 extern const Kernels kernels = {
     SPIKFORMER_NAME(SPIKFORMER_SET),
-    lanes<float>,
-#if defined(__AVX512VNNI__)
-    true,
-#else
-    false,
-#endif
     {frames, list},
     {gather_items, gather_item},
     {frames, spread},

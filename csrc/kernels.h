@@ -13,8 +13,6 @@ struct Phase {
 
 struct Kernels {
     const char *name;
-    int32_t lanes;
-    bool dot8;
     Phase list, gather;          // layer, events: lists of events; their rows added up, neurons
     Phase spread, multiply;      // layer, dense: bordered rows; their products, neurons
     Phase pool, add, attention, head;

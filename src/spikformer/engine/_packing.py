@@ -4,15 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spikformer.export.plan import PIXELS, Layer, Value
+from spikformer.errors import WeightsError
+from spikformer.export.plan import PIXELS, Layer, Plan, Value
 
 FLOAT, INT16, DOT8 = range(3)
 ARITHMETIC = ("float32", "int16", "int8 dot products")
 EVENTS, DENSE = range(2)
 PATHS = ("events", "dense")
-CROSSOVER = {("float32", False): 0.8, ("int8", False): 4.0, ("int8", True): 0.5}
-"""Mean of a layer's input from which dense products win, by precision and by whether there are
-instructions for dot products of bytes: `benchmarks/results`, "engine"."""
+DENSE_TILE = 64
+CROSSOVER = {
+    "float32": {"avx512": 0.48},
+    "int8": {"avx512": 0.4, "avx2": 1.4, "neon": 1.4, "portable": 1.4},
+}
+"""Mean of a layer's input from which dense products win, as measured: docs/engine.md."""
+USUAL_CROSSOVER = 0.85
+TILES = {FLOAT: (64, 96, 128, 32, 16), INT16: (128, 96, 64, 32)}
+"""Columns at once, the fastest first where they divide the columns alike."""
 
 
 class Packed(NamedTuple):
@@ -32,7 +39,7 @@ def pack(
     value: Value,
     arrays: dict[str, np.ndarray],
     *,
-    dot8: bool,
+    instruction_set: str,
     path: str | None = None,
     tile: int | None = None,
 ) -> Packed:
@@ -40,27 +47,26 @@ def pack(
 
     Args:
         value: The layer's input.
-        dot8: Whether the processor has dot products of bytes.
+        instruction_set: What it will run on.
         path: `events` or `dense` instead of what the measured rate says.
         tile: Columns of a tile, 16 (float32 alone), 32 or 64.
     """
     weight, bias = arrays[f"{layer.name}.weight"], arrays[f"{layer.name}.bias"]
     scale = arrays.get(f"{layer.name}.scale")
     precision = "float32" if scale is None else "int8"
-    dense = value.storage == PIXELS or (
-        path == "dense"
-        if path is not None
-        else layer.rate is not None and layer.rate >= CROSSOVER[precision, dot8 and scale is not None]
-    )
+    crossover = CROSSOVER[precision].get(instruction_set, USUAL_CROSSOVER)
+    measured = 0.0 if layer.rate is None else layer.rate
+    dense = path == "dense" or (path is None and measured >= crossover)
+    dense = dense or value.storage == PIXELS
     if scale is None:
         arithmetic = FLOAT
     else:
         arithmetic = DOT8 if dense else INT16
-    tile = 64 if dense else tile or best_tile(arithmetic)
+    tile = DENSE_TILE if dense else tile or best_tile(arithmetic, weight.shape[2])
     if dense and arithmetic == DOT8:
         weights = _tiles(_in_fours(weight), tile)
     else:
-        weights = _tiles(weight.astype(np.float32 if scale is None else np.int16), tile)
+        weights = _tiles(weight.astype(np.float32 if scale is None or dense else np.int8), tile)
         if not dense:
             rows = weights.reshape(len(weights), -1, tile)
             weights = np.pad(rows, [(0, 0), (0, 1), (0, 0)])  # the row of zeros
@@ -76,13 +82,45 @@ def pack(
     )
 
 
-def best_tile(arithmetic: int) -> int:
-    return 64
+def best_tile(arithmetic: int, columns: int) -> int:
+    """The tile that computes the fewest columns in vain."""
+    return min(TILES[arithmetic], key=lambda tile: -columns % tile)
 
 
 def safe_events(weight: np.ndarray) -> int:
     """How many rows of integer weights can be added in int16 without overflow, whatever they are."""
-    return int(np.iinfo(np.int16).max // max(1, int(np.abs(weight.astype(np.int64)).max(initial=0))))
+    return int(
+        np.iinfo(np.int16).max // max(1, int(np.abs(weight.astype(np.int64)).max(initial=0)))
+    )
+
+
+def check_arrays(plan: Plan, arrays: dict[str, np.ndarray]) -> None:
+    """Check that the weights are those that a plan speaks of.
+
+    Raises:
+        WeightsError: when one is missing, or has another shape or type; or one is not known.
+    """
+    values = plan.values()
+    expected: dict[str, tuple[tuple[int, ...], type]] = {}
+    for layer in plan.layers:
+        value = values[layer.input]
+        scaled = f"{layer.name}.scale" in arrays
+        if scaled and value.storage == PIXELS:
+            raise WeightsError(f"{layer.name} reads pixels, and cannot be in int8")
+        shape = layer.kernel**2, value.channels, layer.out_channels
+        expected[f"{layer.name}.weight"] = shape, np.int8 if scaled else np.float32
+        expected[f"{layer.name}.bias"] = shape[2:], np.float32
+        if scaled:
+            expected[f"{layer.name}.scale"] = shape[2:], np.float32
+    head = plan.head
+    expected[f"{head.name}.weight"] = (head.classes, values[head.input].channels), np.float32
+    expected[f"{head.name}.bias"] = (head.classes,), np.float32
+    if odd := expected.keys() ^ arrays.keys():
+        raise WeightsError(f"weights and plan differ in {', '.join(sorted(odd)[:3])}")
+    for name, (shape, kind) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype != kind:
+            found = f"{arrays[name].dtype} {[*arrays[name].shape]}"
+            raise WeightsError(f"{name} must be {np.dtype(kind)} {[*shape]}, got {found}")
 
 
 def aligned(array: np.ndarray) -> np.ndarray:

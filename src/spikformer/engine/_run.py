@@ -1,8 +1,11 @@
 """What runs a plan: buffers laid out once, and one array of C structures for each way to call."""
 
 import ctypes
+import os
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +30,8 @@ from spikformer.export.plan import (
 
 KIND = {"layer": 0, "pool": 1, "add": 2, "attention": 3, "head": 4}
 STORAGE = {PIXELS: 0, SPIKES: 1, COUNTS: 2}
+MOST_KEPT = 16
+"""Ways of calling whose buffers are kept."""
 
 
 class Call(NamedTuple):
@@ -58,9 +63,14 @@ class Runner:
         self.threads = threads
         self.instruction_set = instruction_set
         self.library = _library.library()
-        dot8 = bool(self.library.spk_has_dot8(instruction_set.encode()))
         self.packed: dict[str, Packed] = {
-            layer.name: pack(layer, self.values[layer.input], arrays, dot8=dot8, **forced)
+            layer.name: pack(
+                layer,
+                self.values[layer.input],
+                arrays,
+                instruction_set=instruction_set,
+                **forced,
+            )
             for layer in plan.layers
         }
         head = plan.head
@@ -68,14 +78,23 @@ class Runner:
             np.ascontiguousarray(arrays[f"{head.name}.{part}"], np.float32)
             for part in ("weight", "bias")
         ]
-        self.pool = self.library.spk_pool_new(threads)
-        weakref.finalize(self, self.library.spk_pool_free, self.pool)
-        self.calls: dict[Call, Prepared] = {}
+        self._pool, self._process = None, 0
+        self.lock = threading.Lock()
+        self._kept: dict[Call, Prepared] = {}
 
-    def prepared(self, call: Call) -> "Prepared":
-        if call not in self.calls:
-            self.calls[call] = Prepared(self, call)
-        return self.calls[call]
+    @contextmanager
+    def running(self, call: Call) -> Iterator["Prepared"]:
+        """Buffers for a way of calling, kept for the next time; nobody else has them meanwhile."""
+        with self.lock:
+            if call not in self._kept:
+                while len(self._kept) >= MOST_KEPT:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[call] = self.fresh(call)
+            yield self._kept[call]
+
+    def fresh(self, call: Call) -> "Prepared":
+        """Buffers of one's own."""
+        return Prepared(self, call)
 
     def run(self, prepared: "Prepared", seconds: np.ndarray | None = None) -> None:
         pointer = None
@@ -85,9 +104,21 @@ class Runner:
             prepared.operations,
             len(prepared.operations),
             self.instruction_set.encode(),
-            self.pool,
+            self._threads(),
             pointer,
         )
+
+    def _threads(self) -> Any:
+        """The pool; a forked process has none of its parent's threads, and makes its own."""
+        if self._process != os.getpid():
+            self._pool, self._process = self.library.spk_pool_new(self.threads), os.getpid()
+            weakref.finalize(self, _free, self.library, self._pool, self._process)
+        return self._pool
+
+
+def _free(library: Any, pool: int, process: int) -> None:
+    if os.getpid() == process:
+        library.spk_pool_free(pool)
 
 
 class Prepared:
@@ -95,9 +126,7 @@ class Prepared:
 
     def __init__(self, runner: Runner, call: Call) -> None:
         self.call = call
-        self.buffers = {
-            name: self._buffer(runner, name, value) for name, value in runner.values.items()
-        }
+        self.buffers = {name: self._buffer(name, value) for name, value in runner.values.items()}
         self.step_logits = np.zeros((call.images, call.steps, runner.plan.head.classes), np.float32)
         self.state: dict[str, np.ndarray] = {}
         self._shared = _shared(runner, call)
@@ -105,7 +134,7 @@ class Prepared:
             *(self._operation(runner, each) for each in runner.plan.operations)
         )
 
-    def _buffer(self, runner: Runner, name: str, value: Value) -> np.ndarray:
+    def _buffer(self, name: str, value: Value) -> np.ndarray:
         images, steps_in, steps, _ = self.call
         if name == INPUT:
             return empty((images, steps_in, value.channels, value.height, value.width), np.float32)
@@ -164,9 +193,7 @@ class Prepared:
         columns = -(-layer.out_channels // 64) * 64
         self._keep(c, layer.name, (value.height * value.width, columns), layer.neuron)
 
-    def _fill_attention(
-        self, c: _library.COperation, attention: Attention, value: Value
-    ) -> None:
+    def _fill_attention(self, c: _library.COperation, attention: Attention, value: Value) -> None:
         width = value.channels // 3
         c.channels = width
         c.heads, c.pool, c.scale = attention.heads, attention.pool, attention.scale

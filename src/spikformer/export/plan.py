@@ -19,6 +19,10 @@ LARGEST_COUNT = 255
 """Counts are bytes."""
 CHARGES = ("sum", "multiply", "divide")
 LARGEST_SIDE = 2**16
+LARGEST_ROW = 2**22
+"""Channels of an image's row: offsets of their weights have 32 bits."""
+LARGEST_SIZE = 2**31
+"""Sum of a value's elements, when all are at their maximum: so many events have 32-bit numbers."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Value:
     height: int
     width: int
     maximum: int = 1
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return self.channels * self.height * self.width
 
 
 @dataclass(frozen=True)
@@ -210,7 +219,10 @@ class Plan:
             for name in inputs_of(operation):
                 _must(name in known, f"an operation reads {name!r}, which none wrote before")
             _must(operation.output not in known, f"{operation.output!r} is written twice")
-            known[operation.output] = operation.infer(known)
+            known[operation.output] = value = operation.infer(known)
+            small = value.size * max(value.maximum, 1) < LARGEST_SIZE
+            fits = small and value.channels * value.width <= LARGEST_ROW
+            _must(fits, f"{operation.output!r} is too large: {value}")
         heads = [isinstance(operation, Head) for operation in self.operations]
         _must(sum(heads) == 1 and heads[-1], "a plan ends with its one head")
         return known
