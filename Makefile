@@ -42,7 +42,7 @@ sanitize: setup
 	$(BIN)/cmake -S . -B build/sanitize -DSPIKFORMER_SANITIZE=ON -DCMAKE_CXX_COMPILER='$(CXX)'
 	$(BIN)/cmake --build build/sanitize --target driver --parallel
 	build/sanitize/driver
-	SPIKFORMER_ENGINE=build/sanitize/libspikformer_engine.so ASAN_OPTIONS=detect_leaks=0 \
+	SPIKFORMER_ENGINE=$(CURDIR)/build/sanitize/libspikformer_engine.so ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	$(BIN)/python -m pytest -p no:cacheprovider -m 'not slow' $(SANITIZED)
 
