@@ -95,12 +95,11 @@ int32_t spk_run(const spk_op *ops, int64_t count, const char *instruction_set, s
         const auto start = std::chrono::steady_clock::now();
         const Phases phases = phases_of(op, *kernels);
         for (const Phase &phase : {phases.first, phases.second})
-            pool->spread(phase.items(op), [&](int64_t item, int64_t thread) {
-                phase.run(op, item, thread);
-            });
+            pool->spread(phase.items(op),
+                         [&](int64_t item, int64_t thread) { phase.run(op, item, thread); });
         if (seconds)
-            seconds[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-                              .count();
+            seconds[i] +=
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
     return 0;
 }

@@ -64,9 +64,10 @@ typedef struct {
     const void *weights;
     const float *scales, *bias; /* layer: per padded output channel; head: bias */
     float *potential;           /* null: starts at rest, forgets. Else read and written */
-    uint32_t *events, *starts;  /* events path: lists of row offsets in bytes, and where they begin */
-    void *dense;                /* dense path: the input as rows, with a border */
-    void *scratch;              /* attention: per thread */
+    uint32_t *events,
+        *starts;   /* events path: lists of row offsets in bytes, and where they begin */
+    void *dense;   /* dense path: the input as rows, with a border */
+    void *scratch; /* attention: per thread */
     int64_t scratch_bytes;
 } spk_op;
 
