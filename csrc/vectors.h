@@ -66,6 +66,8 @@ inline Vector<float> multiply_add(Vector<float> a, float b, Vector<float> sum) {
     return (Vector<float>)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(b), (__m512)sum);
 #elif defined(__FMA__)
     return (Vector<float>)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(b), (__m256)sum);
+#elif defined(__aarch64__)
+    return (Vector<float>)vfmaq_n_f32((float32x4_t)sum, (float32x4_t)a, b);
 #else
     return sum + a * b;
 #endif

@@ -1,7 +1,7 @@
 // Every operation on random spikes, on every instruction set, against loops that one can read.
 //
-// All numbers are small multiples of 1/8: sums are exact in any order, and results equal to the bit.
-// Buffers end where they must, so that a sanitizer sees a step beyond. The arguments are the
+// All numbers are small multiples of 1/8: sums are exact in any order, and results equal to the
+// bit. Buffers end where they must, so that a sanitizer sees a step beyond. The arguments are the
 // instruction sets that there must be, best first; it exits with 1 if anything is not so.
 #include <algorithm>
 #include <cstdio>
@@ -18,7 +18,9 @@ namespace {
 
 std::mt19937 generator(7);
 
-int uniform(int least, int most) { return std::uniform_int_distribution<int>(least, most)(generator); }
+int uniform(int least, int most) {
+    return std::uniform_int_distribution<int>(least, most)(generator);
+}
 
 // Memory that begins at a multiple of 64 bytes, and ends with its last element.
 template <class E>
@@ -62,8 +64,7 @@ struct Values {
             for (int64_t channel = 0; channel < channels; channel++) {
                 if (storage == SPK_SPIKES)
                     packed[row * bytes + channel / 8] |= at(row, channel) << (channel % 8);
-                else
-                    packed[row * bytes + channel] = static_cast<uint8_t>(at(row, channel));
+                else packed[row * bytes + channel] = static_cast<uint8_t>(at(row, channel));
             }
         return packed;
     }
@@ -185,11 +186,12 @@ void layer(Engine &engine, const LayerCase &c, const std::string &what) {
                         const int64_t x = position % op.width + tap % op.kernel - border;
                         if (y < 0 || x < 0 || y >= op.height || x >= op.width) continue;
                         for (int64_t channel = 0; channel < op.channels; channel++)
-                            sum += in.at(frame * positions + y * op.width + x, channel) *
-                                   weights[(tap * op.channels + channel) * op.out_channels + column];
+                            sum +=
+                                in.at(frame * positions + y * op.width + x, channel) *
+                                weights[(tap * op.channels + channel) * op.out_channels + column];
                     }
-                    out.at((image * op.steps + step) * positions + position, column) =
-                        fired(op.neuron, static_cast<float>(sum) * scales[column] + bias[column], v);
+                    out.at((image * op.steps + step) * positions + position, column) = fired(
+                        op.neuron, static_cast<float>(sum) * scales[column] + bias[column], v);
                 }
                 left.push_back(v);
             }
@@ -217,16 +219,20 @@ void layers(Engine &engine) {
                 auto shape = [&](int32_t storage, int32_t path, int32_t arithmetic, int32_t tile,
                                  int weight = 7, int64_t safe = 4000) {
                     const std::string what =
-                        "layer, storage " + std::to_string(storage) + ", path " + std::to_string(path) +
-                        ", arithmetic " + std::to_string(arithmetic) + ", tile " + std::to_string(tile) +
-                        ", kernel " + std::to_string(kernel) + ", rate " + std::to_string(rate) + ", " +
-                        std::to_string(height) + " x " + std::to_string(width) + ", " +
-                        std::to_string(channels) + " to " + std::to_string(out);
-                    layer(engine, {storage, path, arithmetic, tile, kernel, height, width, channels,
-                                   out, rate, weight, safe}, what);
+                        "layer, storage " + std::to_string(storage) + ", path " +
+                        std::to_string(path) + ", arithmetic " + std::to_string(arithmetic) +
+                        ", tile " + std::to_string(tile) + ", kernel " + std::to_string(kernel) +
+                        ", rate " + std::to_string(rate) + ", " + std::to_string(height) + " x " +
+                        std::to_string(width) + ", " + std::to_string(channels) + " to " +
+                        std::to_string(out);
+                    layer(engine,
+                          {storage, path, arithmetic, tile, kernel, height, width, channels, out,
+                           rate, weight, safe},
+                          what);
                 };
                 for (int32_t storage : {SPK_SPIKES, SPK_COUNTS}) {
-                    for (int32_t tile : {16, 32, 64, 96, 128}) shape(storage, SPK_EVENTS, SPK_FLOAT, tile);
+                    for (int32_t tile : {16, 32, 64, 96, 128})
+                        shape(storage, SPK_EVENTS, SPK_FLOAT, tile);
                     for (int32_t tile : {32, 64, 96, 128}) {
                         shape(storage, SPK_EVENTS, SPK_INT16, tile);
                         shape(storage, SPK_EVENTS, SPK_INT16, tile, 127, 32767 / 127);
@@ -250,12 +256,14 @@ void pool(Engine &engine) {
         Values in = Values::random(frames * positions, op.channels, 0.2, 1);
         Values out(frames * height * width, op.channels);
         for (int64_t row = 0; row < in.rows; row++) {
-            const int64_t frame = row / positions, y = row % positions / op.width, x = row % op.width;
+            const int64_t frame = row / positions, y = row % positions / op.width,
+                          x = row % op.width;
             for (int64_t oy = 0; oy < height; oy++)
                 for (int64_t ox = 0; ox < width; ox++)
                     if (std::abs(2 * oy - y) <= 1 && std::abs(2 * ox - x) <= 1)
                         for (int64_t channel = 0; channel < op.channels; channel++)
-                            out.at((frame * height + oy) * width + ox, channel) |= in.at(row, channel);
+                            out.at((frame * height + oy) * width + ox, channel) |=
+                                in.at(row, channel);
         }
         Buffer<uint8_t> packed = in.packed(SPK_SPIKES), expected = out.packed(SPK_SPIKES);
         Buffer<uint8_t> got(expected.size);
@@ -294,7 +302,8 @@ void attention(Engine &engine, int64_t head_width, int64_t heads, int64_t pool, 
     Values out(op.images * op.steps * tokens, op.channels);
     Buffer<float> potential(op.images * heads * tokens * padded);
     const bool keeps = uniform(0, 1);
-    for (int64_t i = 0; i < potential.size; i++) potential[i] = keeps ? uniform(-8, 8) * 0.125f : op.neuron.rest;
+    for (int64_t i = 0; i < potential.size; i++)
+        potential[i] = keeps ? uniform(-8, 8) * 0.125f : op.neuron.rest;
     if (keeps) op.potential = potential.data();
     Buffer<float> after(potential.size);
     std::memcpy(after.data(), potential.data(), potential.size * sizeof(float));
@@ -324,7 +333,8 @@ void attention(Engine &engine, int64_t head_width, int64_t heads, int64_t pool, 
                 }
             }
 
-    op.scratch_bytes = up((2 * tokens + head_width) * padded * 4 + 3 * tokens * up(head_width, 64) / 8, 64);
+    op.scratch_bytes =
+        up((2 * tokens + head_width) * padded * 4 + 3 * tokens * up(head_width, 64) / 8, 64);
     Buffer<uint8_t> scratch(engine.threads * op.scratch_bytes);
     Buffer<uint8_t> packed = in.packed(SPK_SPIKES), expected = out.packed(SPK_SPIKES);
     Buffer<uint8_t> got(expected.size);
@@ -345,7 +355,8 @@ void head(Engine &engine) {
     for (int32_t storage : {SPK_SPIKES, SPK_COUNTS}) {
         spk_op op = {};
         op.kind = SPK_HEAD, op.storage = storage, op.images = 3, op.steps_in = op.steps = 2;
-        op.height = 2, op.width = 4, op.channels = uniform(1, 130), op.out_channels = uniform(1, 12);
+        op.height = 2, op.width = 4, op.channels = uniform(1, 130),
+        op.out_channels = uniform(1, 12);
         const int64_t tokens = op.height * op.width;
         Values in = Values::random(op.images * op.steps * tokens, op.channels, 0.3,
                                    storage == SPK_SPIKES ? 1 : 9);
@@ -400,7 +411,8 @@ int main(int count, char **arguments) {
                             attention(engine, width, heads, pool, keys_first);
             head(engine);
             spk_pool_free(engine.pool);
-            std::printf("%s, %d threads: %d of %d wrong\n", set.c_str(), threads, engine.wrong, engine.cases);
+            std::printf("%s, %d threads: %d of %d wrong\n", set.c_str(), threads, engine.wrong,
+                        engine.cases);
             wrong += engine.wrong;
         }
         if (sets.find(' ', begin) == std::string::npos) break;
