@@ -77,9 +77,10 @@ class _Heads:
 
 @dataclass(frozen=True)
 class _Mean:
-    """Features on their way to the head."""
+    """Features on their way to the head, and the axes that are left of them."""
 
     source: _Map
+    axes: str = "TBDN"
 
 
 class _Reader:
@@ -110,17 +111,24 @@ class _Reader:
                 self.found[node.name] = _Map(INPUT, 0)
             return
         if node.op == "output":
+            self._check_output(node.args[0])
             return
         name = getattr(node.target, "_opname", None) or getattr(node.target, "__name__", "")
         rule = RULES.get(name)
         result = rule(self, node, _arguments(node)) if rule else None
         if result is None:
             raise ConfigError(
-                f"the engine cannot run {name or node.target} at {node.name}: "
+                f"the engine cannot run {name or node.target} at {node.name}{_inside(node)}: "
                 "it knows layers of convolution, norm and neuron, pools, residuals, "
                 "spiking self-attention and a linear head"
             )
         self.found[node.name] = result
+
+    def _check_output(self, results: Any) -> None:
+        head = self.operations[-1] if self.operations else None
+        answers = [self.of(result) for result in results]
+        if not isinstance(head, Head) or answers != [_Map(head.output, 0)]:
+            raise ConfigError("the engine answers the logits of a linear head, and nothing else")
 
     def of(self, argument: Any) -> Any:
         """What a node became; numbers and tensors as they are."""
@@ -149,6 +157,12 @@ def _arguments(node: Any) -> dict[str, Any]:
     return named | node.kwargs
 
 
+def _inside(node: Any) -> str:
+    """Of which of the model's modules a node is."""
+    modules = list(node.meta.get("nn_module_stack", {}).values())
+    return f" in {modules[-1][0]}" if modules and modules[-1][0] else ""
+
+
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape)
 
@@ -171,7 +185,10 @@ def _moved(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
 
 def _transposed(reader: _Reader, node: Any, _given: Mapping[str, Any]) -> Any:
     source = reader.of(node.args[0])
-    return source if isinstance(source, _Mean) else None
+    if not isinstance(source, _Mean):
+        return None
+    *before, one, two = source.axes
+    return replace(source, axes="".join([*before, two, one]))
 
 
 HEADS_APART, HEADS_TOGETHER = [2, 0, 1, 3, 5, 6, 4], [0, 1, 3, 4, 2, 5]
@@ -317,14 +334,18 @@ def _scaled(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     return replace(source, operation=operation)
 
 
-def _averaged(reader: _Reader, node: Any, _given: Mapping[str, Any]) -> Any:
+def _averaged(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(node.args[0])
-    return source if isinstance(source, _Mean) else None
+    dims = given.get("dim")
+    if not isinstance(source, _Mean) or not dims or given["keepdim"]:
+        return None
+    gone = {source.axes[dim] for dim in dims}
+    return replace(source, axes="".join(axis for axis in source.axes if axis not in gone))
 
 
 def _classified(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(given["input"])
-    if not isinstance(source, _Mean):
+    if not isinstance(source, _Mean) or source.axes != "BD":
         return None
     name = reader.targets[given["weight"].name].removesuffix(".weight")
     weight = reader.array(given["weight"])
