@@ -7,7 +7,7 @@ DATA ?=
 # The compiler's cache does not know our decompositions, so each state of the kernels has its own.
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.inductor/$(shell cat src/spikformer/kernels/*.py src/spikformer/kernels/*/*.py | cksum | cut -d' ' -f1)
 
-# Tests of the engine that import no torch: it would drown what the sanitizers say.
+# What runs under sanitizers: tests of the kernels alone, without networks.
 SANITIZED := tests/engine/test_library.py
 
 .PHONY: setup demo test test-slow check sanitize bench clean

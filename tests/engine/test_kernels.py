@@ -4,7 +4,11 @@ No torch in here: this file also runs on its own, with a library that has saniti
 `pytest --confcutdir=tests/engine tests/engine/test_kernels.py`.
 """
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -340,3 +344,38 @@ def test_silent_biases_leave_the_bias_of_the_head(instruction_set, precision, pa
     assert not any(value.any() for value in engine.trace(images).values())
     for logits in (*engine(images), *engine.forward_steps(images).reshape(-1, 4)):
         np.testing.assert_array_equal(logits, built.arrays["head.bias"])
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from helpers.plans import Builder
+from spikformer.engine import Engine
+
+built = Builder(height=5, width=5)
+built.layer(70, 3)
+built.layer(70, 3)
+built.head()
+images = built.images(9)
+engine = Engine(built.plan, built.arrays, threads=3)
+expected = engine(images)
+child = os.fork()
+if not child:
+    os._exit(0 if np.array_equal(engine(images), expected) else 1)
+_, status = os.waitpid(child, 0)
+assert np.array_equal(engine(images), expected)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_answers_too():
+    # Threads do not live on in it: it must make its own, or wait for ever.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
