@@ -1,4 +1,4 @@
-"""The engine's tests: on every instruction set of this processor, and skipped where it was not built."""
+"""What the engine's tests share: a reason to skip them, and this processor's instruction sets."""
 
 import pytest
 
@@ -7,8 +7,9 @@ from spikformer.engine import instruction_sets, missing
 SETS = () if missing() else instruction_sets()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _built():
+@pytest.fixture(scope="session")
+def built():
+    """Skips where there is no engine."""
     if (why := missing()) is not None:
         pytest.skip(why)
 

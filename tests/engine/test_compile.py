@@ -18,7 +18,7 @@ from spikformer.export import Attention, Head, Layer, Pool
 from spikformer.nn import SpikingConv
 from spikformer.nn.neurons import LIF, PLIF
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("built")]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 both_precisions = pytest.mark.parametrize("precision", ["float32", "int8"])
 

@@ -14,7 +14,7 @@ from spikformer.export.plan import SPIKES
 from spikformer.nn import BatchNorm
 from spikformer.nn.neurons import IF, LIF, PLIF
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("built")]
 both_precisions = pytest.mark.parametrize("precision", ["float32", "int8"])
 SETS = () if missing() else instruction_sets()
 

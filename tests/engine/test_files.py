@@ -18,8 +18,9 @@ from spikformer.engine._file import KEY, is_engine
 from spikformer.engine.reference import reference
 from spikformer.errors import ConfigError, DataError, SpikformerError, WeightsError
 from spikformer.export import Head, Layer, Neuron, Plan
-from spikformer.export.plan import LARGEST_COUNT
+from spikformer.export._checks import LARGEST_COUNT
 
+pytestmark = pytest.mark.usefixtures("built")
 MOST_MEGABYTES = 3000
 """What a process may take that runs engines which say that they are large."""
 CHECKED = "this is no plan of an engine: TypeCheckError"

@@ -31,6 +31,7 @@ from spikformer.engine._run import Call
 from spikformer.engine.reference import fire, reference
 from spikformer.export.plan import CHARGES, Neuron
 
+pytestmark = pytest.mark.usefixtures("built")
 SOME = settings(
     deadline=None,
     max_examples=25,

@@ -23,7 +23,7 @@ from spikformer.export.plan import INPUT, PIXELS, SPIKES, Attention, Layer, inpu
 from spikformer.models import load_model
 from spikformer.models._card import read_card
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("built")]
 SETS = () if missing() else instruction_sets()
 WEIGHTS = Path(__file__).parents[2] / "benchmarks" / "weights" / "cifar10_4_384_3epochs.safetensors"
 

@@ -12,20 +12,19 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from spikformer.errors import WeightsError, first_line
+from spikformer.export._checks import (
+    LARGEST_COUNT,
+    LARGEST_PLAN,
+    LARGEST_ROW,
+    LARGEST_SIDE,
+    LARGEST_SIZE,
+    check_types,
+    finite,
+    must,
+)
 
 PIXELS, SPIKES, COUNTS = "pixels", "spikes", "counts"
-LARGEST_COUNT = 255
-"""Counts are bytes."""
 CHARGES = ("sum", "multiply", "divide")
-LARGEST_FLOAT = (2 - 2.0**-23) * 2.0**127
-LARGEST_SIDE = 2**16
-LARGEST_ROW = 2**22
-"""Channels of an image's row: offsets of their weights have 32 bits."""
-LARGEST_SIZE = 2**28
-"""Sum of a value's elements over an image's steps, when all are at their maximum: a gigabyte of
-events, whose numbers have 32 bits."""
-LARGEST_PLAN = 2**30
-"""Elements of all values over an image's steps, in rows of 64: four bytes each at most."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,9 @@ class Neuron:
 
     def check(self, where: str) -> None:
         numbers = self.tau, self.rate, self.threshold, self.rest
-        _must(self.charge in CHARGES, f"{where} has an unknown charge {self.charge!r}")
-        _must(all(map(_finite, numbers)), f"{where} has a constant that is not finite in float32")
-        _must(self.tau >= 1, f"{where} has tau={self.tau}, below 1")
+        must(self.charge in CHARGES, f"{where} has an unknown charge {self.charge!r}")
+        must(all(map(finite, numbers)), f"{where} has a constant that is not finite in float32")
+        must(self.tau >= 1, f"{where} has tau={self.tau}, below 1")
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,12 @@ class Layer:
     rate: float | None = None
 
     def infer(self, values: Mapping[str, Value]) -> Value:
-        _must(self.kernel in (1, 3), f"{self.name} has a kernel of {self.kernel}, not 1 or 3")
-        _must(0 < self.out_channels < LARGEST_SIDE, f"{self.name} has {self.out_channels} channels")
+        must(self.kernel in (1, 3), f"{self.name} has a kernel of {self.kernel}, not 1 or 3")
+        must(0 < self.out_channels < LARGEST_SIDE, f"{self.name} has {self.out_channels} channels")
         rate_is_one = self.rate is None or (
             type(self.rate) in (int, float) and 0 <= self.rate <= LARGEST_COUNT
         )
-        _must(rate_is_one, f"{self.name} has a rate of {self.rate}")
+        must(rate_is_one, f"{self.name} has a rate of {self.rate}")
         self.neuron.check(self.name)
         return replace(values[self.input], storage=SPIKES, channels=self.out_channels, maximum=1)
 
@@ -121,7 +120,7 @@ class Pool:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         before = values[self.input]
-        _must(before.storage == SPIKES, "a pool's input must be spikes")
+        must(before.storage == SPIKES, "a pool's input must be spikes")
         return replace(before, height=(before.height + 1) // 2, width=(before.width + 1) // 2)
 
 
@@ -136,11 +135,11 @@ class Add:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         one, two = values[self.input], values[self.other]
-        _must(PIXELS not in (one.storage, two.storage), "pixels cannot be added to spikes")
+        must(PIXELS not in (one.storage, two.storage), "pixels cannot be added to spikes")
         shapes = {(v.channels, v.height, v.width) for v in (one, two)}
-        _must(len(shapes) == 1, "the two sides of a residual differ in shape")
+        must(len(shapes) == 1, "the two sides of a residual differ in shape")
         total = one.maximum + two.maximum
-        _must(total <= LARGEST_COUNT, f"counts of up to {total} do not fit in a byte")
+        must(total <= LARGEST_COUNT, f"counts of up to {total} do not fit in a byte")
         return replace(one, storage=COUNTS, maximum=total)
 
 
@@ -163,12 +162,12 @@ class Attention:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         before = values[self.input]
-        _must(before.storage == SPIKES, f"{self.name}: Q, K and V must be spikes")
+        must(before.storage == SPIKES, f"{self.name}: Q, K and V must be spikes")
         fits = self.heads > 0 and before.channels % (3 * self.heads) == 0
-        _must(fits, f"{self.name}: {before.channels} channels are no 3 x {self.heads} heads")
+        must(fits, f"{self.name}: {before.channels} channels are no 3 x {self.heads} heads")
         odd = 0 < self.pool < LARGEST_SIDE and self.pool % 2 == 1
-        _must(odd, f"{self.name} has a pool of {self.pool}")
-        _must(_finite(self.scale), f"{self.name} has a scale of {self.scale}")
+        must(odd, f"{self.name} has a pool of {self.pool}")
+        must(finite(self.scale), f"{self.name} has a scale of {self.scale}")
         self.neuron.check(self.name)
         return replace(before, channels=before.channels // 3)
 
@@ -189,8 +188,8 @@ class Head:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         before = values[self.input]
-        _must(before.storage != PIXELS, "the head's input must be spikes or counts")
-        _must(0 < self.classes < LARGEST_SIDE, f"the head has {self.classes} classes")
+        must(before.storage != PIXELS, "the head's input must be spikes or counts")
+        must(0 < self.classes < LARGEST_SIDE, f"the head has {self.classes} classes")
         return Value(PIXELS, self.classes, 1, 1, 0)
 
 
@@ -224,24 +223,24 @@ class Plan:
             WeightsError: where an operation does not fit its input.
         """
         sides = self.channels, self.height, self.width, self.steps
-        _must(all(0 < side < LARGEST_SIDE for side in sides), f"images are {sides}")
+        must(all(0 < side < LARGEST_SIDE for side in sides), f"images are {sides}")
         known = {INPUT: Value(PIXELS, self.channels, self.height, self.width, 0)}
         total, named = known[INPUT].stored * self.steps, set()  # weights and states lie under these
         for operation in self.operations:
             for name in inputs_of(operation):
-                _must(name in known, f"an operation reads {name!r}, which none wrote before")
-            _must(operation.output not in known, f"{operation.output!r} is written twice")
+                must(name in known, f"an operation reads {name!r}, which none wrote before")
+            must(operation.output not in known, f"{operation.output!r} is written twice")
             name = getattr(operation, "name", None)
-            _must(name is None or name not in named, f"two operations are called {name!r}")
+            must(name is None or name not in named, f"two operations are called {name!r}")
             named.add(name)
             known[operation.output] = value = operation.infer(known)
             small = value.size * max(value.maximum, 1) * self.steps < LARGEST_SIZE
             fits = small and value.channels * value.width <= LARGEST_ROW
-            _must(fits, f"{operation.output!r} is too large: {value}")
+            must(fits, f"{operation.output!r} is too large: {value}")
             total += value.stored * self.steps
-            _must(total < LARGEST_PLAN, f"{total} elements until {operation.output!r} are too many")
+            must(total < LARGEST_PLAN, f"{total} elements until {operation.output!r} are too many")
         heads = [isinstance(operation, Head) for operation in self.operations]
-        _must(sum(heads) == 1 and heads[-1], "a plan ends with its one head")
+        must(sum(heads) == 1 and heads[-1], "a plan ends with its one head")
         return known
 
     @property
@@ -270,7 +269,7 @@ class Plan:
             parts = json.loads(text)
             operations = tuple(_operation(each) for each in parts.pop("operations"))
             plan = cls(**parts, operations=operations)
-            _check_types(plan)
+            check_types(plan)
             plan.values()
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, WeightsError):
@@ -287,27 +286,7 @@ def _operation(parts: dict[str, Any]) -> Operation:
     kind = KINDS[parts.pop("kind")]
     if "neuron" in parts:
         parts["neuron"] = Neuron(**parts["neuron"])
-        _check_types(parts["neuron"])
+        check_types(parts["neuron"])
     operation = kind(**parts)
-    _check_types(operation)
+    check_types(operation)
     return operation
-
-
-def _check_types(instance: Any) -> None:
-    for name, kind in type(instance).__annotations__.items():
-        if kind in (int, str, bool, float):
-            value = getattr(instance, name)
-            # JSON writes 2.0 as such, and Python holds True for an int.
-            _must(type(value) is kind, f"{name} is {value!r}, no {kind.__name__}")
-            # Files of weights and states hold names, and states some of their own after a dot.
-            named = kind is not str or (value.isprintable() and value[:1] not in ("", "."))
-            _must(named, f"{name} is {value!r}, which is no name")
-
-
-def _finite(number: float) -> bool:
-    return abs(number) <= LARGEST_FLOAT
-
-
-def _must(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise WeightsError(otherwise)
