@@ -19,7 +19,7 @@ from helpers.plans import (
     assert_answers,
     assert_equals_reference,
     counts_up_to_255,
-    networks,
+    draw_network,
     neurons,
 )
 from hypothesis import HealthCheck, given, settings
@@ -48,7 +48,7 @@ batches = st.sampled_from([1, 2, 3, 7, 8, 9, 17])
 @SOME
 @given(data=st.data())
 def test_any_network_equals_its_definition(instruction_set, precision, data):
-    built = data.draw(networks(precision))
+    built = draw_network(data.draw, precision)
     images = built.images(data.draw(batches))
     expected = reference(built.plan, built.arrays, images)
     for path in ("events", "dense", None):
@@ -62,7 +62,7 @@ def test_any_network_equals_its_definition(instruction_set, precision, data):
 @SOME
 @given(data=st.data())
 def test_any_network_fed_frame_by_frame_equals_its_definition(instruction_set, data):
-    built = data.draw(networks())
+    built = draw_network(data.draw)
     built.still = False
     frames = built.images(data.draw(batches))
     expected = reference(built.plan, built.arrays, frames)

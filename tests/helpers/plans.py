@@ -154,9 +154,11 @@ def neurons(draw):
     )
 
 
-@st.composite
-def networks(draw, precision=None):
-    """Some layers, pools, residuals and attentions, with a head."""
+def draw_network(draw, precision=None):
+    """Some layers, pools, residuals and attentions, with a head.
+
+    No strategy: those may not use `random`, as what checks annotations does.
+    """
     built = Builder(
         channels=draw(st.integers(1, 4)),
         height=draw(st.sampled_from(SIDES)),
