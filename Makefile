@@ -8,7 +8,7 @@ DATA ?=
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.inductor/$(shell cat src/spikformer/kernels/*.py src/spikformer/kernels/*/*.py | cksum | cut -d' ' -f1)
 
 # What runs under sanitizers: tests of the kernels alone, without networks.
-SANITIZED := tests/engine/test_library.py
+SANITIZED := tests/engine/test_library.py tests/engine/test_kernels.py tests/engine/test_files.py
 
 .PHONY: setup demo test test-slow check sanitize bench clean
 

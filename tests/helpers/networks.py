@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spikformer import Spikformer
-from spikformer.nn import ATTENTIONS, NEURONS, BatchNorm, SpikingConv
+from spikformer.nn import ATTENTIONS, NEURONS, BatchNorm, NeuronFactory, SpikingConv
 
 TINY: dict[str, Any] = {
     "depth": 2,
@@ -80,8 +80,8 @@ def layers(model: nn.Module) -> list[tuple[str, SpikingConv]]:
 class Recorder:
     """Builds the neurons of a network, and afterwards knows what each of them last did."""
 
-    def __init__(self, neuron: str = "lif") -> None:
-        self.build = NEURONS[neuron]
+    def __init__(self, neuron: str | NeuronFactory = "lif") -> None:
+        self.build = NEURONS[neuron] if isinstance(neuron, str) else neuron
         self.spikes: list[Tensor] = []
 
     def __call__(self, *, threshold: float) -> nn.Module:

@@ -16,6 +16,8 @@ from spikformer.export.plan import INPUT, SPIKES, Plan
 GROUP = 8
 """Images at once: their spikes stay in the cache, and each weight is fetched once for all."""
 
+MOST_THREADS = 1024
+
 
 class LayerReport(NamedTuple):
     """How one layer runs.
@@ -61,14 +63,14 @@ class Engine:
         facts: Mapping[str, Any] | None = None,
         **forced: Any,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads must be at least 1, got {threads}")
+        if threads is not None and not 0 < threads <= MOST_THREADS:
+            raise ConfigError(f"threads must be 1 to {MOST_THREADS}, got {threads}")
         check_arrays(plan, arrays)
         self.plan = plan
         self.arrays = arrays
         self.facts = dict(facts or {})
         self.precision = "int8" if any(n.endswith(".scale") for n in arrays) else "float32"
-        self.threads = threads or _processors()
+        self.threads = threads or min(_processors(), MOST_THREADS)
         self.instruction_set = _library.check_instruction_set(instruction_set)
         self._runner = Runner(
             plan, arrays, threads=self.threads, instruction_set=self.instruction_set, **forced

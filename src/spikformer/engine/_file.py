@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from spikformer.engine._engine import Engine
 
 KEY, VERSION = "spikformer_engine", 1
+TEXTS = ("plan", "facts")
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
+"""What safetensors and JSON raise besides their own errors, of types that NumPy lacks for instance."""
 
 
 def save(engine: "Engine", path: str | os.PathLike[str]) -> None:
@@ -60,11 +63,13 @@ def read(path: Path) -> tuple[Plan, dict[str, np.ndarray], dict[str, Any]]:
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {}).get(KEY, "null"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
-    except (SafetensorError, ValueError, TypeError, OSError, RecursionError) as error:
+            texts = [about.get(each) for each in TEXTS] if isinstance(about, dict) else [None]
+            told = all(isinstance(text, str) for text in texts)
+            names = file.keys() if told else ()
+            arrays = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, *UNREADABLE) as error:
         raise WeightsError(f"{path} is no engine: {first_line(error)}") from error
-    texts = [about.get(part) for part in ("plan", "facts")] if isinstance(about, dict) else [None]
-    if not all(isinstance(text, str) for text in texts):
+    if not told:
         raise WeightsError(f"{path} is no engine: compile one with spikformer.engine.compile")
     if about.get("version") != VERSION:
         raise WeightsError(
@@ -92,12 +97,12 @@ def is_engine(path: Path) -> bool:
     try:
         with safe_open(path, framework="numpy") as file:
             return KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
+    except (SafetensorError, *UNREADABLE):
         return False
 
 
 def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(text.encode(errors="surrogatepass"))
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

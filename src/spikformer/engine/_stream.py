@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from spikformer.engine._file import UNREADABLE
 from spikformer.engine._run import Call, Runner
 from spikformer.errors import ConfigError, WeightsError, first_line
 from spikformer.export.plan import INPUT
@@ -46,13 +47,13 @@ class State:
         try:
             arrays = load(data)
             sums, steps = arrays.pop(SUMS), arrays.pop(STEPS)
-            if steps.shape != (1,) or steps.dtype != np.int64 or steps[0] < 0:
-                raise WeightsError("this is no state of an engine: its number of steps is none")
-            return cls(arrays, sums, int(steps[0]))
-        except (SafetensorError, KeyError, ValueError) as error:
-            if isinstance(error, WeightsError):
-                raise
+        except (SafetensorError, *UNREADABLE) as error:
             raise WeightsError(f"this is no state of an engine: {first_line(error)}") from error
+        if steps.shape != (1,) or steps.dtype != np.int64 or steps[0] < 0:
+            raise WeightsError("this is no state of an engine: its number of steps is none")
+        if sums.ndim != 2 or sums.dtype != np.float64:
+            raise WeightsError("this is no state of an engine: its sums of logits are none")
+        return cls(arrays, sums, int(steps[0]))
 
 
 class Stream:

@@ -41,9 +41,10 @@ class Heads:
 
 @dataclass(frozen=True)
 class Mean:
-    """Features on their way to the head."""
+    """Features on their way to the head, and the axes that are left of them."""
 
     source: Map
+    axes: str = "TBDN"
 
 
 class Reader(Protocol):
@@ -91,7 +92,10 @@ def _moved(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
 
 def _transposed(reader: Reader, node: Any, _given: Mapping[str, Any]) -> Any:
     source = reader.of(node.args[0])
-    return source if isinstance(source, Mean) else None
+    if not isinstance(source, Mean):
+        return None
+    *before, one, two = source.axes
+    return replace(source, axes="".join([*before, two, one]))
 
 
 HEADS_APART, HEADS_TOGETHER = [2, 0, 1, 3, 5, 6, 4], [0, 1, 3, 4, 2, 5]
@@ -238,14 +242,16 @@ def _scaled(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _averaged(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
-    """Over steps, then over tokens."""
-    source = reader.of(node.args[0])
-    return source if isinstance(source, Mean) and given["dim"] in ([0], [1]) else None
+    source, dims = reader.of(node.args[0]), given.get("dim")
+    if not isinstance(source, Mean) or not dims or given["keepdim"]:
+        return None
+    gone = {source.axes[dim] for dim in dims}
+    return replace(source, axes="".join(axis for axis in source.axes if axis not in gone))
 
 
 def _classified(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(given["input"])
-    if not isinstance(source, Mean):
+    if not isinstance(source, Mean) or source.axes != "BD":
         return None
     name = reader.targets[given["weight"].name].removesuffix(".weight")
     weight = reader.array(given["weight"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spikformer.errors import ConfigError, first_line
 from spikformer.export._rules import RULES, Map
-from spikformer.export.plan import INPUT, Operation, Plan
+from spikformer.export.plan import INPUT, Head, Operation, Plan
 
 Arrays = dict[str, np.ndarray]
 
@@ -74,17 +74,24 @@ class _GraphReader:
                 self.found[node.name] = Map(INPUT, 0)
             return
         if node.op == "output":
+            self._check_output(node.args[0])
             return
         name = getattr(node.target, "_opname", None) or getattr(node.target, "__name__", "")
         rule = RULES.get(name)
         result = rule(self, node, _arguments(node)) if rule else None
         if result is None:
             raise ConfigError(
-                f"the engine cannot run {name or node.target} at {node.name}: "
+                f"the engine cannot run {name or node.target} at {node.name}{_inside(node)}: "
                 "it knows layers of convolution, norm and neuron, pools, residuals, "
                 "spiking self-attention and a linear head"
             )
         self.found[node.name] = result
+
+    def _check_output(self, results: Any) -> None:
+        head = self.operations[-1] if self.operations else None
+        answers = [self.of(result) for result in results]
+        if not isinstance(head, Head) or answers != [Map(head.output, 0)]:
+            raise ConfigError("the engine answers the logits of a linear head, and nothing else")
 
     def of(self, argument: Any) -> Any:
         """What a node became; numbers and tensors as they are."""
@@ -98,6 +105,12 @@ class _GraphReader:
     def emit(self, operation: Operation, maximum: int = 1) -> Map:
         self.operations.append(operation)
         return Map(operation.output, maximum)
+
+
+def _inside(node: Any) -> str:
+    """Of which of the model's modules a node is."""
+    modules = list(node.meta.get("nn_module_stack", {}).values())
+    return f" in {modules[-1][0]}" if modules and modules[-1][0] else ""
 
 
 def _arguments(node: Any) -> dict[str, Any]:

@@ -6,23 +6,25 @@ by name, `<layer>.weight` [taps, C, D] with the norm folded in, `<layer>.bias` [
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from spikformer.errors import WeightsError
+from spikformer.errors import WeightsError, first_line
+from spikformer.export._checks import (
+    LARGEST_COUNT,
+    LARGEST_PLAN,
+    LARGEST_ROW,
+    LARGEST_SIDE,
+    LARGEST_SIZE,
+    check_types,
+    finite,
+    must,
+)
 
 PIXELS, SPIKES, COUNTS = "pixels", "spikes", "counts"
-LARGEST_COUNT = 255
-"""Counts are bytes."""
 CHARGES = ("sum", "multiply", "divide")
-LARGEST_SIDE = 2**16
-LARGEST_ROW = 2**22
-"""Channels of an image's row: offsets of their weights have 32 bits."""
-LARGEST_SIZE = 2**31
-"""Sum of a value's elements, when all are at their maximum: so many events have 32-bit numbers."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Value:
     def size(self) -> int:
         """Elements."""
         return self.channels * self.height * self.width
+
+    @property
+    def stored(self) -> int:
+        """Elements, with what fills the channels up to words."""
+        return -(-self.channels // 64) * 64 * self.height * self.width
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,9 @@ class Neuron:
 
     def check(self, where: str) -> None:
         numbers = self.tau, self.rate, self.threshold, self.rest
-        _must(self.charge in CHARGES, f"{where} has an unknown charge {self.charge!r}")
-        _must(all(map(math.isfinite, numbers)), f"{where} has a constant that is not finite")
-        _must(self.tau >= 1, f"{where} has tau={self.tau}, below 1")
+        must(self.charge in CHARGES, f"{where} has an unknown charge {self.charge!r}")
+        must(all(map(finite, numbers)), f"{where} has a constant that is not finite in float32")
+        must(self.tau >= 1, f"{where} has tau={self.tau}, below 1")
 
 
 @dataclass(frozen=True)
@@ -93,10 +100,12 @@ class Layer:
     rate: float | None = None
 
     def infer(self, values: Mapping[str, Value]) -> Value:
-        _must(self.kernel in (1, 3), f"{self.name} has a kernel of {self.kernel}, not 1 or 3")
-        _must(0 < self.out_channels < LARGEST_SIDE, f"{self.name} has {self.out_channels} channels")
-        rate_is_one = self.rate is None or (math.isfinite(self.rate) and self.rate >= 0)
-        _must(rate_is_one, f"{self.name} has a rate of {self.rate}")
+        must(self.kernel in (1, 3), f"{self.name} has a kernel of {self.kernel}, not 1 or 3")
+        must(0 < self.out_channels < LARGEST_SIDE, f"{self.name} has {self.out_channels} channels")
+        rate_is_one = self.rate is None or (
+            type(self.rate) in (int, float) and 0 <= self.rate <= LARGEST_COUNT
+        )
+        must(rate_is_one, f"{self.name} has a rate of {self.rate}")
         self.neuron.check(self.name)
         return replace(values[self.input], storage=SPIKES, channels=self.out_channels, maximum=1)
 
@@ -111,7 +120,7 @@ class Pool:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         before = values[self.input]
-        _must(before.storage == SPIKES, "a pool's input must be spikes")
+        must(before.storage == SPIKES, "a pool's input must be spikes")
         return replace(before, height=(before.height + 1) // 2, width=(before.width + 1) // 2)
 
 
@@ -126,11 +135,11 @@ class Add:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         one, two = values[self.input], values[self.other]
-        _must(PIXELS not in (one.storage, two.storage), "pixels cannot be added to spikes")
+        must(PIXELS not in (one.storage, two.storage), "pixels cannot be added to spikes")
         shapes = {(v.channels, v.height, v.width) for v in (one, two)}
-        _must(len(shapes) == 1, "the two sides of a residual differ in shape")
+        must(len(shapes) == 1, "the two sides of a residual differ in shape")
         total = one.maximum + two.maximum
-        _must(total <= LARGEST_COUNT, f"counts of up to {total} do not fit in a byte")
+        must(total <= LARGEST_COUNT, f"counts of up to {total} do not fit in a byte")
         return replace(one, storage=COUNTS, maximum=total)
 
 
@@ -153,11 +162,12 @@ class Attention:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         before = values[self.input]
-        _must(before.storage == SPIKES, f"{self.name}: Q, K and V must be spikes")
+        must(before.storage == SPIKES, f"{self.name}: Q, K and V must be spikes")
         fits = self.heads > 0 and before.channels % (3 * self.heads) == 0
-        _must(fits, f"{self.name}: {before.channels} channels are no 3 x {self.heads} heads")
-        _must(self.pool > 0 and self.pool % 2 == 1, f"{self.name} has a pool of {self.pool}")
-        _must(math.isfinite(self.scale), f"{self.name} has a scale of {self.scale}")
+        must(fits, f"{self.name}: {before.channels} channels are no 3 x {self.heads} heads")
+        odd = 0 < self.pool < LARGEST_SIDE and self.pool % 2 == 1
+        must(odd, f"{self.name} has a pool of {self.pool}")
+        must(finite(self.scale), f"{self.name} has a scale of {self.scale}")
         self.neuron.check(self.name)
         return replace(before, channels=before.channels // 3)
 
@@ -178,8 +188,8 @@ class Head:
 
     def infer(self, values: Mapping[str, Value]) -> Value:
         before = values[self.input]
-        _must(before.storage != PIXELS, "the head's input must be spikes or counts")
-        _must(0 < self.classes < LARGEST_SIDE, f"the head has {self.classes} classes")
+        must(before.storage != PIXELS, "the head's input must be spikes or counts")
+        must(0 < self.classes < LARGEST_SIDE, f"the head has {self.classes} classes")
         return Value(PIXELS, self.classes, 1, 1, 0)
 
 
@@ -213,18 +223,24 @@ class Plan:
             WeightsError: where an operation does not fit its input.
         """
         sides = self.channels, self.height, self.width, self.steps
-        _must(all(0 < side < LARGEST_SIDE for side in sides), f"images are {sides}")
+        must(all(0 < side < LARGEST_SIDE for side in sides), f"images are {sides}")
         known = {INPUT: Value(PIXELS, self.channels, self.height, self.width, 0)}
+        total, named = known[INPUT].stored * self.steps, set()  # weights and states lie under these
         for operation in self.operations:
             for name in inputs_of(operation):
-                _must(name in known, f"an operation reads {name!r}, which none wrote before")
-            _must(operation.output not in known, f"{operation.output!r} is written twice")
+                must(name in known, f"an operation reads {name!r}, which none wrote before")
+            must(operation.output not in known, f"{operation.output!r} is written twice")
+            name = getattr(operation, "name", None)
+            must(name is None or name not in named, f"two operations are called {name!r}")
+            named.add(name)
             known[operation.output] = value = operation.infer(known)
-            small = value.size * max(value.maximum, 1) < LARGEST_SIZE
+            small = value.size * max(value.maximum, 1) * self.steps < LARGEST_SIZE
             fits = small and value.channels * value.width <= LARGEST_ROW
-            _must(fits, f"{operation.output!r} is too large: {value}")
+            must(fits, f"{operation.output!r} is too large: {value}")
+            total += value.stored * self.steps
+            must(total < LARGEST_PLAN, f"{total} elements until {operation.output!r} are too many")
         heads = [isinstance(operation, Head) for operation in self.operations]
-        _must(sum(heads) == 1 and heads[-1], "a plan ends with its one head")
+        must(sum(heads) == 1 and heads[-1], "a plan ends with its one head")
         return known
 
     @property
@@ -253,12 +269,12 @@ class Plan:
             parts = json.loads(text)
             operations = tuple(_operation(each) for each in parts.pop("operations"))
             plan = cls(**parts, operations=operations)
-            _check_types(plan)
+            check_types(plan)
             plan.values()
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, WeightsError):
                 raise
-            raise WeightsError(f"this is no plan of an engine: {error}") from error
+            raise WeightsError(f"this is no plan of an engine: {first_line(error)}") from error
         return plan
 
 
@@ -270,20 +286,7 @@ def _operation(parts: dict[str, Any]) -> Operation:
     kind = KINDS[parts.pop("kind")]
     if "neuron" in parts:
         parts["neuron"] = Neuron(**parts["neuron"])
-        _check_types(parts["neuron"])
+        check_types(parts["neuron"])
     operation = kind(**parts)
-    _check_types(operation)
+    check_types(operation)
     return operation
-
-
-def _check_types(instance: Any) -> None:
-    for name, kind in type(instance).__annotations__.items():
-        if kind in (int, str, bool, float):
-            value = getattr(instance, name)
-            # JSON writes 2.0 as such, and Python holds True for an int.
-            _must(type(value) is kind, f"{name} is {value!r}, no {kind.__name__}")
-
-
-def _must(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise WeightsError(otherwise)
