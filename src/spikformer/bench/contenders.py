@@ -16,6 +16,11 @@ from spikformer.errors import ConfigError
 
 BASELINE = "pytorch eager float32"
 WARM_RUNS = 2
+EXPORTERS = ("onnxruntime", "onnx", "onnxscript")
+HOW_TO_INSTALL = {
+    "spikingjelly": "pip install 'spikformer[bench]'",
+    **dict.fromkeys(EXPORTERS, f"pip install {' '.join(EXPORTERS)}"),
+}
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def _pytorch(precision: str, how: str, materials: Materials) -> Built:
 def _spikingjelly(precision: str, materials: Materials) -> Built:
     import torch
 
-    _installed("spikingjelly", "spikformer[bench]")
+    installed("spikingjelly")
     from spikformer.bench.spikingjelly import carry_over, remark
 
     torch.set_num_threads(materials.threads)
@@ -166,7 +171,7 @@ def _torch_run(network: Any, precision: str) -> Callable[[np.ndarray], np.ndarra
 
 
 def _onnxruntime(materials: Materials) -> Built:
-    runtime: Any = _installed("onnxruntime", "onnxruntime onnx onnxscript")
+    runtime: Any = installed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = materials.threads
     graphs: dict[int, Any] = {}
@@ -190,11 +195,16 @@ def _no_twin(_materials: Materials) -> Built:
     )
 
 
-def _installed(package: str, how: str) -> Any:
+def installed(package: str) -> Any:
+    """A package that only contenders need.
+
+    Raises:
+        ConfigError: when it is not there.
+    """
     try:
         return import_module(package)
     except ImportError as error:
-        raise ConfigError(f"{package} is not installed: pip install {how!r}") from error
+        raise ConfigError(f"{package} is not installed: {HOW_TO_INSTALL[package]}") from error
 
 
 CONTENDERS: Mapping[str, Contender] = {

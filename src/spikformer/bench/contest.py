@@ -13,7 +13,6 @@ import numpy as np
 
 from spikformer.bench.contenders import BASELINE, CONTENDERS, Materials, Player
 from spikformer.bench.processes import Failed, Remote, elsewhere
-from spikformer.bench.products import Products, Shape
 
 LEAST_ROUNDS = 3
 PAUSE = 0.05
@@ -21,6 +20,8 @@ PAUSE = 0.05
 MOST_CHECKED = 32
 """Batches on which answers are compared: at batch 1 that is time enough."""
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
+Yardstick = tuple[Any, ...]
+"""What `elsewhere` builds, and from what: its `turn` tells speeds by name."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ def contest(
     say: Callable[[str], None],
     *,
     absent: Mapping[str, str],
-    shapes: Sequence[Shape] = (),
+    yardsticks: Sequence[Yardstick] = (),
 ) -> Contest:
     """Let all take turns on batches of one size, correctness first.
 
     Args:
         absent: Those that are known to be unable, and why.
-        shapes: Dense products that take turns too.
+        yardsticks: What takes turns too.
     """
     missing = dict(absent)
     found: dict[str, _Taking] = {}
@@ -101,10 +102,15 @@ def contest(
                 found[name] = _enter(stack, name, materials, batch, say)
             except Failed as failure:
                 missing[name] = str(failure)
-        yardstick = None
-        if shapes:
+        measures = []
+        for yardstick in yardsticks:
             say("warming up dense products")
-            yardstick = stack.enter_context(elsewhere(Products, shapes, materials.threads))
+            remote = stack.enter_context(elsewhere(*yardstick))
+            try:
+                remote.ask("turn")
+                measures.append(remote)
+            except Failed as failure:
+                missing["dense products"] = str(failure)
         for turn in _rounds(length):
             say(f"round {turn + 1} of {length.rounds}")
             runs = -(-length.runs // length.rounds) if batch == 1 else 1
@@ -115,8 +121,9 @@ def contest(
                 except Failed as failure:
                     missing[name] = str(failure)
                     del found[name]
-            if yardstick is not None:
-                for product, speed in yardstick.ask("turn").items():
+            for remote in measures:
+                time.sleep(PAUSE)
+                for product, speed in remote.ask("turn").items():
                     products.setdefault(product, []).append(speed)
         results = {}
         for name, taking in found.items():

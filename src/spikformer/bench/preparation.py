@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from spikformer.bench.contenders import CONTENDERS, Materials
-from spikformer.errors import first_line
+from spikformer.bench.contenders import CONTENDERS, EXPORTERS, Materials, installed
+from spikformer.bench.processes import sentence
 
 
 def enliven(network: Any, images: Any) -> None:
@@ -68,13 +68,15 @@ def prepare(
                 say(f"{name}: exporting")
                 _export(model, images, batches, materials)
         except Exception as error:  # exporters raise many kinds
-            absent[name] = first_line(error)
+            absent[name] = sentence(error)
     return absent
 
 
 def _export(
     model: Any, images: np.ndarray, batches: Sequence[int], materials: Materials
 ) -> None:
+    for package in EXPORTERS:
+        installed(package)
     from spikformer.bench.onnx import write_graph
 
     for batch in batches:

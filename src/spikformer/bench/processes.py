@@ -83,7 +83,7 @@ def _serve(connection: Connection, build: Callable[..., Any], arguments: tuple[A
         try:
             thing = build(*arguments)
         except Exception as error:  # a stranger's library may raise anything
-            fault = _sentence(error)
+            fault = sentence(error)
         while (call := connection.recv()) is not None:
             question, values = call
             if fault:
@@ -92,11 +92,12 @@ def _serve(connection: Connection, build: Callable[..., Any], arguments: tuple[A
             try:
                 answer = True, getattr(thing, question)(*values)
             except Exception as error:
-                answer = False, _sentence(error)
+                answer = False, sentence(error)
             connection.send(answer)
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """What an error says, in one line."""
     return str(error) if isinstance(error, SpikformerError) else first_line(error)
 
 

@@ -41,23 +41,25 @@ def typical_shapes(plan: Plan, rows: int = ROWS) -> list[Shape]:
     return sorted(macs, key=lambda shape: -macs[shape])[:MOST_SHAPES]
 
 
-def dense_macs(plan: Plan) -> int:
+def dense_macs(plan: Plan, still: bool, steps: int) -> int:
     """Multiply-accumulates of a dense product in all layers, for one image; without attention.
 
-    A still image's first layer runs once.
+    Args:
+        still: Whether one frame is seen `steps` times: the first layer then runs once.
     """
     values = plan.values()
     return sum(
         values[layer.output].size
         * layer.kernel**2
         * values[layer.input].channels
-        * runs_per_image(plan, layer)
+        * runs_per_image(layer, still, steps)
         for layer in plan.layers
     )
 
 
-def runs_per_image(plan: Plan, layer: Layer) -> int:
-    return 1 if layer.input == INPUT else plan.steps
+def runs_per_image(layer: Layer, still: bool, steps: int) -> int:
+    """How often a layer multiplies for one image."""
+    return 1 if still and layer.input == INPUT else steps
 
 
 class Products:

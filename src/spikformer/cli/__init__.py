@@ -22,6 +22,7 @@ COMMANDS = {
     "diff": "the layer, step and neuron where two networks part",
     "models": "list the models",
     "data": "list the data sets, and what is found of them",
+    "bench": "speed, latency and memory against other ways to run a network",
     "doctor": "versions, devices, and which kernels run and why",
 }
 HELP = ("-h", "--help")
