@@ -37,15 +37,23 @@ const Kernels *find(const char *name) {
     return nullptr;
 }
 
-std::vector<Phase> phases_of(const spk_op &op, const Kernels &kernels) {
+// An operation's phases, one after the other; a second one that has no items is none.
+struct Phases {
+    Phase first, second;
+};
+
+int64_t none(const spk_op &) { return 0; }
+
+Phases phases_of(const spk_op &op, const Kernels &kernels) {
+    const Phase nothing{none, nullptr};
     switch (op.kind) {
         case SPK_LAYER:
             if (op.path == SPK_EVENTS) return {kernels.list, kernels.gather};
             return {kernels.spread, kernels.multiply};
-        case SPK_POOL: return {kernels.pool};
-        case SPK_ADD: return {kernels.add};
-        case SPK_ATTENTION: return {kernels.attention};
-        default: return {kernels.head};
+        case SPK_POOL: return {kernels.pool, nothing};
+        case SPK_ADD: return {kernels.add, nothing};
+        case SPK_ATTENTION: return {kernels.attention, nothing};
+        default: return {kernels.head, nothing};
     }
 }
 
@@ -74,16 +82,6 @@ const char *spk_instruction_sets(void) {
     return names.c_str();
 }
 
-int32_t spk_lanes(const char *instruction_set) {
-    const Kernels *kernels = find(instruction_set);
-    return kernels ? kernels->lanes : 0;
-}
-
-int32_t spk_has_dot8(const char *instruction_set) {
-    const Kernels *kernels = find(instruction_set);
-    return kernels && kernels->dot8;
-}
-
 spk_pool *spk_pool_new(int32_t threads) { return new spk_pool(threads); }
 
 void spk_pool_free(spk_pool *pool) { delete pool; }
@@ -95,13 +93,13 @@ int32_t spk_run(const spk_op *ops, int64_t count, const char *instruction_set, s
     for (int64_t i = 0; i < count; i++) {
         const spk_op &op = ops[i];
         const auto start = std::chrono::steady_clock::now();
-        for (const Phase &phase : phases_of(op, *kernels))
-            pool->spread(phase.items(op), [&](int64_t item, int64_t thread) {
-                phase.run(op, item, thread);
-            });
+        const Phases phases = phases_of(op, *kernels);
+        for (const Phase &phase : {phases.first, phases.second})
+            pool->spread(phase.items(op),
+                         [&](int64_t item, int64_t thread) { phase.run(op, item, thread); });
         if (seconds)
-            seconds[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-                              .count();
+            seconds[i] +=
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
     return 0;
 }

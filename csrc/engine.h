@@ -33,7 +33,7 @@ enum spk_path { SPK_EVENTS = 0, SPK_DENSE = 1 };
 
 enum spk_arithmetic {
     SPK_FLOAT = 0, /* float32 weights and sums */
-    SPK_INT16 = 1, /* int8 weights held as int16, sums in int16 of at most `safe_events` rows */
+    SPK_INT16 = 1, /* int8 weights, sums in int16 of at most `safe_events` rows */
     SPK_DOT8 = 2   /* dense only: counts in bytes times int8 weights, sums in int32 */
 };
 
@@ -61,9 +61,10 @@ typedef struct {
     const void *weights;
     const float *scales, *bias; /* layer: per padded output channel; head: bias */
     float *potential;           /* null: starts at rest, forgets. Else read and written */
-    uint32_t *events, *starts;  /* events path: lists of row offsets in bytes, and where they begin */
-    void *dense;                /* dense path: the input as rows, with a border */
-    void *scratch;              /* attention: per thread */
+    uint32_t *events,
+        *starts;   /* events path: lists of row offsets in bytes, and where they begin */
+    void *dense;   /* dense path: the input as rows, with a border */
+    void *scratch; /* attention: per thread */
     int64_t scratch_bytes;
 } spk_op;
 
@@ -73,11 +74,6 @@ int32_t spk_version(void);
 int64_t spk_op_bytes(void);
 /* Instruction sets that were compiled in and run on this processor, best first, by spaces. */
 const char *spk_instruction_sets(void);
-/* Columns in a vector of float32 for the set, 0 if it is unknown or does not run here. */
-int32_t spk_lanes(const char *instruction_set);
-/* Whether its dot products of bytes are instructions of their own. */
-int32_t spk_has_dot8(const char *instruction_set);
-
 spk_pool *spk_pool_new(int32_t threads);
 void spk_pool_free(spk_pool *pool);
 /* 0, or -1 for an unknown instruction set. `seconds`, where not null, gets each operation's. */

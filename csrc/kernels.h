@@ -13,17 +13,23 @@ struct Phase {
 
 struct Kernels {
     const char *name;
-    int32_t lanes;
-    bool dot8;
-    Phase list, gather;          // layer, events: lists of events; their rows added up, neurons
-    Phase spread, multiply;      // layer, dense: bordered rows; their products, neurons
+    Phase list, gather;      // layer, events: lists of events; their rows added up, neurons
+    Phase spread, multiply;  // layer, dense: bordered rows; their products, neurons
     Phase pool, add, attention, head;
 };
 
-namespace portable { extern const Kernels kernels; }
-namespace avx2 { extern const Kernels kernels; }
-namespace avx512 { extern const Kernels kernels; }
-namespace neon { extern const Kernels kernels; }
+namespace portable {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace neon {
+extern const Kernels kernels;
+}
 
 constexpr int64_t words_of(int64_t channels) { return (channels + 63) / 64; }
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

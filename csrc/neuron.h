@@ -14,7 +14,8 @@ inline Vector<float> charged(Vector<float> v, Vector<float> x, const spk_neuron 
     return charge == SPK_MULTIPLY ? v + drive * neuron.rate : v + drive / neuron.tau;
 }
 
-// One step of `columns` neurons, 32 at most: currents = sums * scales + bias, or sums + bias for float sums.
+// One step of `columns` neurons, 32 at most: currents = sums * scales + bias, or sums + bias for
+// float sums.
 template <int columns, int charge, class Sum>
 inline uint32_t fire(const spk_neuron &neuron, const Sum *sums, const float *scales,
                      const float *bias, float *potential) {

@@ -1,4 +1,5 @@
-// Threads that wait for items: they spin for a moment, since the next phase is usually near, then sleep.
+// Threads that wait for items: they spin for a moment, since the next phase is usually near, then
+// sleep.
 #pragma once
 
 #include <atomic>

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -38,6 +39,34 @@ inline Vector<E> load(const E *from) {
 template <class E>
 inline void store(E *to, Vector<E> value) {
     *reinterpret_cast<typename VectorOf<E>::loose *>(to) = value;
+}
+
+// A vector of E from weights of its own type, or of bytes for int16.
+template <class E, class W>
+inline Vector<E> widened(const W *from) {
+    if constexpr (std::is_same<E, W>::value) {
+        return load(from);
+    } else {
+        // The compiler's own conversion of these takes twice the instructions.
+#if defined(__AVX512BW__)
+        return (Vector<E>)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
+#elif defined(__AVX2__)
+        return (Vector<E>)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
+#else
+        typedef int8_t half __attribute__((vector_size(SPK_BYTES / 2), may_alias, aligned(1)));
+        return __builtin_convertvector(*reinterpret_cast<const half *>(from), Vector<E>);
+#endif
+    }
+}
+
+inline Vector<float> multiply_add(Vector<float> a, float b, Vector<float> sum) {
+#if defined(__AVX512BW__)
+    return (Vector<float>)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(b), (__m512)sum);
+#elif defined(__FMA__)
+    return (Vector<float>)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(b), (__m256)sum);
+#else
+    return sum + a * b;
+#endif
 }
 
 inline Vector<float> floats(const float *from) { return load(from); }

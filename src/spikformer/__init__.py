@@ -29,10 +29,15 @@ _HOMES = {
 }
 """Public names and where they live. They load on first use: importing this loads no torch."""
 
-__all__ = sorted([*_HOMES, "__version__"])
+_PACKAGES = ("engine",)
+"""Those that are public as a whole: `spikformer.engine.compile`."""
+
+__all__ = sorted([*_HOMES, *_PACKAGES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -20,6 +20,7 @@ COMMANDS = {
     "profile": "what a network computes, and what that costs by every convention",
     "check": "what any spiking network promises: samples and steps apart, spikes 0 and 1",
     "diff": "the layer, step and neuron where two networks part",
+    "export": "one file that runs on a plain CPU without PyTorch",
     "models": "list the models",
     "data": "list the data sets, and what is found of them",
     "bench": "speed, latency and memory against other ways to run a network",

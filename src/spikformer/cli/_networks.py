@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from spikformer.cli._options import chosen
+from spikformer.engine import is_engine
 from spikformer.errors import ConfigError, first_line, unknown_name
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class Named(NamedTuple):
 
 
 def find_network(source: str, options: Options) -> Named:
-    """A network by the name of a model, the folder of a run, a file of weights, or `file.py:Class`.
+    """A network by its source.
+
+    That is the name of a model, the folder of a run, a file of weights or of an engine, or
+    `file.py:Class`.
 
     Raises:
         ConfigError: for an unknown name, or an option that has no meaning for this source.
@@ -65,12 +69,30 @@ def find_network(source: str, options: Options) -> Named:
         steps = STEPS if options.steps is None else options.steps
         subject = Subject(_own(source), options.input_shape, steps, where)
         return Named(subject, trained=False)
+    if is_engine(Path(source)):
+        return Named(_compiled(source, parts, options), trained=True)
     if axis is not None:
         raise ConfigError("--time-axis is for networks of your own: those here take [B, T, ...]")
     model, shape, trained = _ours(source, parts)
     steps = model.steps if options.steps is None else options.steps
     subject = Subject(model, options.input_shape or shape, steps)
     return Named(subject, trained)
+
+
+def _compiled(source: str, parts: dict[str, Any], options: Options) -> "Subject":
+    from spikformer.engine import load
+    from spikformer.probe.compiled import CompiledNetwork
+    from spikformer.probe.subject import Subject
+
+    if parts or options.time_axis is not None:
+        raise ConfigError(f"{source} is compiled: its neurons, attention and input are fixed")
+    engine = load(source)
+    plan = engine.plan
+    shape = plan.channels, plan.height, plan.width
+    if options.input_shape not in (None, shape):
+        raise ConfigError(f"{source} is compiled for {[*shape]}, got {[*options.input_shape]}")
+    steps = plan.steps if options.steps is None else options.steps
+    return Subject(CompiledNetwork(engine), shape, steps)
 
 
 def _own(source: str) -> Any:

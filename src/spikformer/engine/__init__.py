@@ -16,6 +16,7 @@ _HOMES = {
     "Stream": "_stream",
     "compile": "_compile",
     "instruction_sets": "_library",
+    "is_engine": "_file",
     "load": "_file",
     "missing": "_library",
 }

@@ -1,5 +1,6 @@
 """From a model to an engine: export, fold, measure rates on data, and for int8 calibrate."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ def compile(
     *,
     threads: int | None = None,
     instruction_set: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Engine:
     r"""An engine that computes what a model in eval mode does.
 
@@ -36,6 +38,7 @@ def compile(
         precision: `float32` or `int8`.
         threads: None takes the processors that this process may use.
         instruction_set: None takes the best; see `instruction_sets()`.
+        facts: What else its file is to say, as JSON can: classes, means of pixels.
 
     Raises:
         ConfigError: when the model does what the engine cannot, or an argument is unknown.
@@ -53,7 +56,7 @@ def compile(
     plan = _with_rates(plan, measured)
     if precision == "int8":
         floats |= quantise(plan, weights, measured)
-    return Engine(plan, floats, **options)
+    return Engine(plan, floats, facts=facts, **options)
 
 
 def _with_rates(plan: Plan, measured: dict[str, Moments]) -> Plan:

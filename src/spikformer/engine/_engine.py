@@ -1,6 +1,7 @@
 """What `compile` and `load` return: a network that answers, tells how it runs, and is saved."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Engine:
         arrays: Weights by name, as `spikformer.export.plan` lists them.
         threads: None takes the processors that this process may use.
         instruction_set: None takes the best; see `instruction_sets()`.
+        facts: What else the file is to say, as JSON can: classes, means of pixels.
         forced: `path` (`events` or `dense`) and `tile`, instead of what is best.
 
     Raises:
@@ -56,6 +58,7 @@ class Engine:
         *,
         threads: int | None = None,
         instruction_set: str | None = None,
+        facts: Mapping[str, Any] | None = None,
         **forced: Any,
     ) -> None:
         if threads is not None and threads < 1:
@@ -63,6 +66,7 @@ class Engine:
         check_arrays(plan, arrays)
         self.plan = plan
         self.arrays = arrays
+        self.facts = dict(facts or {})
         self.precision = "int8" if any(n.endswith(".scale") for n in arrays) else "float32"
         self.threads = threads or _processors()
         self.instruction_set = _library.check_instruction_set(instruction_set)

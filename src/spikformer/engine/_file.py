@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,9 @@ def save(engine: "Engine", path: str | os.PathLike[str]) -> None:
     from safetensors.numpy import save_file
 
     plan = engine.plan.to_json()
-    about = {"version": VERSION, "plan": plan, "digest": _digest(plan, engine.arrays)}
+    facts = json.dumps(engine.facts)
+    digest = _digest(plan + facts, engine.arrays)
+    about = {"version": VERSION, "plan": plan, "facts": facts, "digest": digest}
     with replacing(path) as partial:
         save_file(engine.arrays, partial, metadata={KEY: json.dumps(about)})
 
@@ -46,12 +48,12 @@ def load(
     """
     from spikformer.engine._engine import Engine
 
-    plan, arrays = read(Path(path))
-    return Engine(plan, arrays, threads=threads, instruction_set=instruction_set)
+    plan, arrays, facts = read(Path(path))
+    return Engine(plan, arrays, threads=threads, instruction_set=instruction_set, facts=facts)
 
 
-def read(path: Path) -> tuple[Plan, dict[str, np.ndarray]]:
-    """Plan and weights of an engine's file, checked against their digest."""
+def read(path: Path) -> tuple[Plan, dict[str, np.ndarray], dict[str, Any]]:
+    """Plan, weights and facts of an engine's file, checked against their digest."""
     from safetensors import SafetensorError, safe_open
 
     must_exist(path)
@@ -61,15 +63,26 @@ def read(path: Path) -> tuple[Plan, dict[str, np.ndarray]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
     except (SafetensorError, ValueError, TypeError, OSError, RecursionError) as error:
         raise WeightsError(f"{path} is no engine: {first_line(error)}") from error
-    if not isinstance(about, dict) or not isinstance(about.get("plan"), str):
+    texts = [about.get(part) for part in ("plan", "facts")] if isinstance(about, dict) else [None]
+    if not all(isinstance(text, str) for text in texts):
         raise WeightsError(f"{path} is no engine: compile one with spikformer.engine.compile")
     if about.get("version") != VERSION:
         raise WeightsError(
             f"{path} is an engine of version {about.get('version')}, and this is {VERSION}"
         )
-    if about.get("digest") != _digest(about["plan"], arrays):
+    if about.get("digest") != _digest(about["plan"] + about["facts"], arrays):
         raise WeightsError(f"{path} is damaged: its digest is not what it was written with")
-    return Plan.from_json(about["plan"]), arrays
+    return Plan.from_json(about["plan"]), arrays, _facts(path, about["facts"])
+
+
+def _facts(path: Path, text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is no engine: {first_line(error)}") from error
+    if not isinstance(facts, dict):
+        raise WeightsError(f"{path} is no engine: its facts have no names")
+    return facts
 
 
 def is_engine(path: Path) -> bool:
@@ -83,8 +96,8 @@ def is_engine(path: Path) -> bool:
         return False
 
 
-def _digest(plan: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(plan.encode())
+def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -73,7 +73,6 @@ def library() -> Any:
         raise ConfigError(f"the engine's library cannot be loaded: {first_line(error)}") from error
     found.spk_op_bytes.restype = c_int64
     found.spk_instruction_sets.restype = c_char_p
-    found.spk_lanes.argtypes = found.spk_has_dot8.argtypes = (c_char_p,)
     found.spk_pool_new.restype = c_void_p
     found.spk_pool_new.argtypes = (c_int32,)
     found.spk_pool_free.argtypes = (c_void_p,)

@@ -12,9 +12,14 @@ ARITHMETIC = ("float32", "int16", "int8 dot products")
 EVENTS, DENSE = range(2)
 PATHS = ("events", "dense")
 DENSE_TILE = 64
-CROSSOVER = {("float32", False): 0.8, ("int8", False): 4.0, ("int8", True): 0.5}
-"""Mean of a layer's input from which dense products win, by precision and by whether there are
-instructions for dot products of bytes: `benchmarks/results`, "engine"."""
+CROSSOVER = {
+    "float32": {"avx512": 0.48},
+    "int8": {"avx512": 0.4, "avx2": 1.4, "neon": 1.4, "portable": 1.4},
+}
+"""Mean of a layer's input from which dense products win, as measured: docs/engine.md."""
+USUAL_CROSSOVER = 0.85
+TILES = {FLOAT: (64, 96, 128, 32, 16), INT16: (128, 96, 64, 32)}
+"""Columns at once, the fastest first where they divide the columns alike."""
 
 
 class Packed(NamedTuple):
@@ -34,7 +39,7 @@ def pack(
     value: Value,
     arrays: dict[str, np.ndarray],
     *,
-    dot8: bool,
+    instruction_set: str,
     path: str | None = None,
     tile: int | None = None,
 ) -> Packed:
@@ -42,19 +47,17 @@ def pack(
 
     Args:
         value: The layer's input.
-        dot8: Whether the processor has dot products of bytes.
+        instruction_set: What it will run on.
         path: `events` or `dense` instead of what the measured rate says.
         tile: Columns of a tile, 16 (float32 alone), 32 or 64.
     """
     weight, bias = arrays[f"{layer.name}.weight"], arrays[f"{layer.name}.bias"]
     scale = arrays.get(f"{layer.name}.scale")
     precision = "float32" if scale is None else "int8"
-    dense = value.storage == PIXELS or (
-        path == "dense"
-        if path is not None
-        else layer.rate is not None
-        and layer.rate >= CROSSOVER[precision, dot8 and scale is not None]
-    )
+    crossover = CROSSOVER[precision].get(instruction_set, USUAL_CROSSOVER)
+    measured = 0.0 if layer.rate is None else layer.rate
+    dense = path == "dense" or (path is None and measured >= crossover)
+    dense = dense or value.storage == PIXELS
     if scale is None:
         arithmetic = FLOAT
     else:
@@ -63,7 +66,7 @@ def pack(
     if dense and arithmetic == DOT8:
         weights = _tiles(_in_fours(weight), tile)
     else:
-        weights = _tiles(weight.astype(np.float32 if scale is None else np.int16), tile)
+        weights = _tiles(weight.astype(np.float32 if scale is None or dense else np.int8), tile)
         if not dense:
             rows = weights.reshape(len(weights), -1, tile)
             weights = np.pad(rows, [(0, 0), (0, 1), (0, 0)])  # the row of zeros
@@ -77,10 +80,6 @@ def pack(
         aligned(_padded(bias, columns).astype(np.float32)),
         safe_events(weight) if arithmetic == INT16 else 0,
     )
-
-
-TILES = {FLOAT: (64, 96, 128, 32, 16), INT16: (128, 96, 64, 32)}
-"""Columns at once, the fastest first where they divide the columns alike."""
 
 
 def best_tile(arithmetic: int, columns: int) -> int:

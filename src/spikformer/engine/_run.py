@@ -1,6 +1,7 @@
 """What runs a plan: buffers laid out once, and one array of C structures for each way to call."""
 
 import ctypes
+import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -62,9 +63,14 @@ class Runner:
         self.threads = threads
         self.instruction_set = instruction_set
         self.library = _library.library()
-        dot8 = bool(self.library.spk_has_dot8(instruction_set.encode()))
         self.packed: dict[str, Packed] = {
-            layer.name: pack(layer, self.values[layer.input], arrays, dot8=dot8, **forced)
+            layer.name: pack(
+                layer,
+                self.values[layer.input],
+                arrays,
+                instruction_set=instruction_set,
+                **forced,
+            )
             for layer in plan.layers
         }
         head = plan.head
@@ -72,8 +78,7 @@ class Runner:
             np.ascontiguousarray(arrays[f"{head.name}.{part}"], np.float32)
             for part in ("weight", "bias")
         ]
-        self.pool = self.library.spk_pool_new(threads)
-        weakref.finalize(self, self.library.spk_pool_free, self.pool)
+        self._pool, self._process = None, 0
         self.lock = threading.Lock()
         self._kept: dict[Call, Prepared] = {}
 
@@ -99,9 +104,21 @@ class Runner:
             prepared.operations,
             len(prepared.operations),
             self.instruction_set.encode(),
-            self.pool,
+            self._threads(),
             pointer,
         )
+
+    def _threads(self) -> Any:
+        """The pool; a forked process has none of its parent's threads, and makes its own."""
+        if self._process != os.getpid():
+            self._pool, self._process = self.library.spk_pool_new(self.threads), os.getpid()
+            weakref.finalize(self, _free, self.library, self._pool, self._process)
+        return self._pool
+
+
+def _free(library: Any, pool: int, process: int) -> None:
+    if os.getpid() == process:
+        library.spk_pool_free(pool)
 
 
 class Prepared:
@@ -109,9 +126,7 @@ class Prepared:
 
     def __init__(self, runner: Runner, call: Call) -> None:
         self.call = call
-        self.buffers = {
-            name: self._buffer(runner, name, value) for name, value in runner.values.items()
-        }
+        self.buffers = {name: self._buffer(name, value) for name, value in runner.values.items()}
         self.step_logits = np.zeros((call.images, call.steps, runner.plan.head.classes), np.float32)
         self.state: dict[str, np.ndarray] = {}
         self._shared = _shared(runner, call)
@@ -119,7 +134,7 @@ class Prepared:
             *(self._operation(runner, each) for each in runner.plan.operations)
         )
 
-    def _buffer(self, runner: Runner, name: str, value: Value) -> np.ndarray:
+    def _buffer(self, name: str, value: Value) -> np.ndarray:
         images, steps_in, steps, _ = self.call
         if name == INPUT:
             return empty((images, steps_in, value.channels, value.height, value.width), np.float32)

@@ -119,7 +119,7 @@ class Stream:
     def _begin(self, streams: int) -> None:
         given = self._given
         classes = self._runner.plan.head.classes
-        if given is not None and given.sums.shape != (streams, classes) or not streams:
+        if (given is not None and given.sums.shape != (streams, classes)) or not streams:
             raise ConfigError("the state is not of this network: its logits have another shape")
         self._prepared = self._runner.fresh(Call(streams, 1, 1, streaming=True))
         self._sums = np.zeros((streams, classes))

@@ -32,7 +32,8 @@ def lower(model: nn.Module, example: Tensor) -> tuple[Plan, Arrays]:
     reader = _Reader(exported, example)
     for node in exported.graph.nodes:
         reader.read(node)
-    plan = Plan(*example.shape[-3:], reader.steps, tuple(reader.operations))
+    channels, height, width = example.shape[-3:]
+    plan = Plan(channels, height, width, reader.steps, tuple(reader.operations))
     plan.values()
     return plan, reader.arrays
 
@@ -206,7 +207,7 @@ def _picked(reader: _Reader, node: Any, _given: Mapping[str, Any]) -> Any:
     return source if index == 0 else "potential"  # of a neuron: its spikes
 
 
-def _convolved(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
+def _convolved(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(given["input"])
     weight = reader.array(given["weight"])
     out, channels, *kernel = weight.shape
@@ -242,19 +243,20 @@ def _normed(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     return replace(source, weight=source.weight * scale, bias=shift)
 
 
-def _fired(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
+def _fired(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(given["current"])
     if not isinstance(source, _Current) or given["v0"] is not None:
         return None
-    operation = replace(source.operation, neuron=_neuron(reader, node, given))
+    operation = replace(source.operation, neuron=_neuron(reader, given))
     if isinstance(operation, Layer):
         assert source.weight is not None
+        assert source.bias is not None
         reader.arrays[f"{operation.name}.weight"] = source.weight
         reader.arrays[f"{operation.name}.bias"] = source.bias
     return reader.emit(operation)
 
 
-def _neuron(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Neuron:
+def _neuron(reader: _Reader, given: Mapping[str, Any]) -> Neuron:
     charge, tau, rate = "sum", 1.0, 1.0
     if "tau" in given:
         tau, rate = float(given["tau"]), 1 / float(given["tau"])
@@ -267,7 +269,7 @@ def _neuron(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Neuron:
     return Neuron(charge, tau, rate, float(given["threshold"]), rest, reset is None)
 
 
-def _pooled(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
+def _pooled(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(given["self"])
     window = [given[name] for name in ("kernel_size", "stride", "padding")]
     if given["ceil_mode"] or given["dilation"] not in (1, [1, 1]):
@@ -288,7 +290,7 @@ def _added(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
     return reader.emit(Add(one.name, two.name, node.name), one.maximum + two.maximum)
 
 
-def _attended(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
+def _attended(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     q, k, v = (reader.of(given[name]) for name in "qkv")
     right = (
         all(isinstance(part, _Heads) for part in (q, k, v))
@@ -304,7 +306,7 @@ def _attended(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
     return _Current(Attention(name, q.source.name, output, q.heads, 1.0, Neuron(), q.pool))
 
 
-def _scaled(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
+def _scaled(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     source, factor = reader.of(given["self"]), reader.of(given["other"])
     if not (isinstance(source, _Current) and isinstance(source.operation, Attention)):
         return None
@@ -334,7 +336,7 @@ def _classified(reader: _Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     return reader.emit(Head(name, source.source.name, len(weight)), 0)
 
 
-def _unchanged(reader: _Reader, node: Any, given: Mapping[str, Any]) -> Any:
+def _unchanged(reader: _Reader, node: Any, _given: Mapping[str, Any]) -> Any:
     return reader.of(node.args[0])
 
 

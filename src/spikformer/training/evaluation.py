@@ -13,6 +13,7 @@ from torch import Tensor
 from spikformer.data import DataSet, load_data
 from spikformer.data.loader import EvaluationLoader
 from spikformer.data.pixels import Pixels
+from spikformer.engine import is_engine
 from spikformer.errors import ConfigError, unknown_name
 from spikformer.models import Card, Spikformer, load_model, read_card
 from spikformer.probe import FiringRates, firing_rates
@@ -137,8 +138,11 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
 
     Raises:
         DataError: when there is neither.
+        ConfigError: for a compiled engine, whose weights are no model's any more.
     """
     path = Path(source)
+    if is_engine(path):
+        raise ConfigError(f"{path} is a compiled engine: name the weights that it was made of")
     if not path.is_dir():
         return path
     return Run(path).chosen
