@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ PROFILED = 32
 ENGINE_DENSE = "engine int8, dense"
 ROOFLINE = {"int8": "int8", "float32": "float32"}
 """An engine's precision to the dense product that its dense layers are held against."""
+EVERYBODY = tuple(CONTENDERS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Options:
     batches: tuple[int, ...] = (1, 32)
     threads: int = 2
     length: Length = field(default_factory=Length)
-    contenders: tuple[str, ...] = tuple(CONTENDERS)
+    contenders: tuple[str, ...] = EVERYBODY
     rows: int = 8192
 
     def check(self) -> None:
@@ -65,13 +65,13 @@ class Options:
             "rounds": self.length.rounds,
             "runs": self.length.runs,
             "rows": self.rows,
-            **{"batches": batch for batch in sorted(self.batches, reverse=True)},
+            "batches": min(self.batches, default=0),
         }
         for name, value in numbers.items():
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
-        if not self.batches or not self.contenders:
-            raise ConfigError("there must be at least one batch size and one contender")
+        if not self.contenders:
+            raise ConfigError("there must be at least one contender")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,14 @@ class Comparison:
             return None
         return statistics.median(self.largest.products[product]) * 1e9 / self.dense_macs
 
+    def times_ceiling(self, name: str, product: str) -> list[float] | None:
+        """How many times as fast as this product allows a dense network, in each round."""
+        found = self.largest
+        if name not in found.results or product not in found.products or not self.dense_macs:
+            return None
+        pairs = zip(found.results[name].seconds, found.products[product], strict=True)
+        return [found.batch / second * self.dense_macs / speed / 1e9 for second, speed in pairs]
+
     def share_of_bound(self, precision: str) -> float | None:
         """Images/s in the largest batch over those of the bound."""
         result = self.largest.results.get(f"engine {precision}")
@@ -134,6 +142,11 @@ class Comparison:
                 name: {
                     "giga_macs_per_second": _spread(speeds),
                     "images_per_second": self.ceiling(name),
+                    "times": {
+                        each: _spread(times)
+                        for each in self.largest.results
+                        if (times := self.times_ceiling(each, name)) is not None
+                    },
                 }
                 for name, speeds in self.largest.products.items()
             },
@@ -185,7 +198,9 @@ def compare(
         contests.append(found)
     absent |= {n: why for each in contests for n, why in each.absent.items()}
     if not any(each.results for each in contests):
-        raise ConfigError("no contender could run: " + "; ".join(f"{n}: {w}" for n, w in absent.items()))
+        raise ConfigError(
+            "no contender could run: " + "; ".join(f"{n}: {w}" for n, w in absent.items())
+        )
     speeds = max(contests, key=lambda each: each.batch).products
     profiles = {}
     for precision in engines:
@@ -261,5 +276,3 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
         "most": max(values),
         "rounds": list(values),
     }
-
-

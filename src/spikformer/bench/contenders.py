@@ -74,7 +74,7 @@ class Player:
     def __init__(self, name: str, materials: Materials, batch: int) -> None:
         self.images = materials.read_images()
         self.batch = batch
-        self.built = CONTENDERS[name].build(materials)
+        self.built = CONTENDERS[name].build(materials, batch)
         trim()
         self.start_mib = resident("VmRSS")
 
@@ -117,25 +117,25 @@ class Contender(NamedTuple):
     """How one is built, and what it needs before.
 
     Args:
-        build: In its own process.
+        build: In its own process, for batches of one size.
         needs: `engine float32`, `engine int8` or `graph`, made beforehand.
         compiled: Whether it compiles at its first answer, which is done before in a process that
             then ends: a compiler leaves half a gigabyte behind.
     """
 
-    build: Callable[[Materials], Built]
+    build: Callable[[Materials, int], Built]
     needs: str = ""
     compiled: bool = False
 
 
-def _engine(precision: str, materials: Materials) -> Built:
+def _engine(precision: str, materials: Materials, _batch: int) -> Built:
     from spikformer.engine import load
 
     engine = load(materials.engine(precision), threads=materials.threads)
     return Built(engine)
 
 
-def _pytorch(precision: str, how: str, materials: Materials) -> Built:
+def _pytorch(precision: str, how: str, materials: Materials, _batch: int) -> Built:
     import torch
 
     from spikformer.models import load_model
@@ -148,7 +148,7 @@ def _pytorch(precision: str, how: str, materials: Materials) -> Built:
     return Built(_torch_run(network, precision))
 
 
-def _spikingjelly(precision: str, materials: Materials) -> Built:
+def _spikingjelly(precision: str, materials: Materials, _batch: int) -> Built:
     import torch
 
     installed("spikingjelly")
@@ -170,25 +170,17 @@ def _torch_run(network: Any, precision: str) -> Callable[[np.ndarray], np.ndarra
     return run
 
 
-def _onnxruntime(materials: Materials) -> Built:
-    runtime: Any = installed("onnxruntime")
+def _onnxruntime(materials: Materials, batch: int) -> Built:
+    runtime = installed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = materials.threads
-    graphs: dict[int, Any] = {}
-
-    def run(images: np.ndarray) -> np.ndarray:
-        if len(images) not in graphs:
-            path = str(materials.graph(len(images)))
-            graphs[len(images)] = runtime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
-        graph = graphs[len(images)]
-        return graph.run(None, {graph.get_inputs()[0].name: images})[0]
-
-    return Built(run)
+    path, providers = str(materials.graph(batch)), ["CPUExecutionProvider"]
+    graph = runtime.InferenceSession(path, options, providers=providers)
+    name = graph.get_inputs()[0].name
+    return Built(lambda images: graph.run(None, {name: images})[0])
 
 
-def _no_twin(_materials: Materials) -> Built:
+def _no_twin(_materials: Materials, _batch: int) -> Built:
     raise ConfigError(
         "there is no conventional network of equal accuracy to quantise: a spiking network's own "
         "thresholds are no operation of ONNX Runtime's int8"

@@ -90,48 +90,67 @@ def contest(
         absent: Those that are known to be unable, and why.
         yardsticks: What takes turns too.
     """
-    missing = dict(absent)
-    found: dict[str, _Taking] = {}
-    products: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_compilers_cache())
+        stack.enter_context(compilers_cache())
+        race = _Race(stack, say, dict(absent))
         for name in names:
-            if name in missing:
-                continue
-            try:
-                found[name] = _enter(stack, name, materials, batch, say)
-            except Failed as failure:
-                missing[name] = str(failure)
-        measures = []
+            if name not in race.missing:
+                race.enter(name, materials, batch)
         for yardstick in yardsticks:
-            say("warming up dense products")
-            remote = stack.enter_context(elsewhere(*yardstick))
-            try:
-                remote.ask("turn")
-                measures.append(remote)
-            except Failed as failure:
-                missing["dense products"] = str(failure)
+            race.measure(yardstick)
+        runs = -(-length.runs // length.rounds) if batch == 1 else 1
         for turn in _rounds(length):
             say(f"round {turn + 1} of {length.rounds}")
-            runs = -(-length.runs // length.rounds) if batch == 1 else 1
-            for name in list(found):
-                try:
-                    time.sleep(PAUSE)
-                    found[name].turns.append(found[name].player.ask("turn", runs))
-                except Failed as failure:
-                    missing[name] = str(failure)
-                    del found[name]
-            for remote in measures:
-                time.sleep(PAUSE)
-                for product, speed in remote.ask("turn").items():
-                    products.setdefault(product, []).append(speed)
+            race.round(runs)
+        return Contest(batch, race.results(), race.missing, race.products)
+
+
+class _Race:
+    """Who takes part, who does not, and what was measured so far."""
+
+    def __init__(
+        self, stack: contextlib.ExitStack, say: Callable[[str], None], missing: dict[str, str]
+    ) -> None:
+        self.stack, self.say, self.missing = stack, say, missing
+        self.found: dict[str, _Taking] = {}
+        self.measures: list[Remote] = []
+        self.products: dict[str, list[float]] = {}
+
+    def enter(self, name: str, materials: Materials, batch: int) -> None:
+        with self._or_missing(name):
+            self.found[name] = _enter(self.stack, name, materials, batch, self.say)
+
+    def measure(self, yardstick: Yardstick) -> None:
+        self.say("warming up dense products")
+        remote = self.stack.enter_context(elsewhere(*yardstick))
+        with self._or_missing("dense products"):
+            remote.ask("turn")
+            self.measures.append(remote)
+
+    def round(self, runs: int) -> None:
+        for name, taking in list(self.found.items()):
+            time.sleep(PAUSE)
+            with self._or_missing(name):
+                taking.turns.append(taking.player.ask("turn", runs))
+        for remote in self.measures:
+            time.sleep(PAUSE)
+            for product, speed in remote.ask("turn").items():
+                self.products.setdefault(product, []).append(speed)
+
+    def results(self) -> dict[str, Result]:
         results = {}
-        for name, taking in found.items():
-            try:
+        for name, taking in list(self.found.items()):
+            with self._or_missing(name):
                 results[name] = taking.result()
-            except Failed as failure:
-                missing[name] = str(failure)
-    return Contest(batch, results, missing, products)
+        return results
+
+    @contextlib.contextmanager
+    def _or_missing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Failed as failure:
+            self.missing[name] = str(failure)
+            self.found.pop(name, None)
 
 
 @dataclass
@@ -189,7 +208,7 @@ def _rounds(length: Length) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _compilers_cache() -> Iterator[None]:
+def compilers_cache() -> Iterator[None]:
     """A cache of its own: PyTorch's key of an entry does not know our operations' bodies."""
     before = os.environ.get(CACHE)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -72,9 +72,7 @@ def prepare(
     return absent
 
 
-def _export(
-    model: Any, images: np.ndarray, batches: Sequence[int], materials: Materials
-) -> None:
+def _export(model: Any, images: np.ndarray, batches: Sequence[int], materials: Materials) -> None:
     for package in EXPORTERS:
         installed(package)
     from spikformer.bench.onnx import write_graph

@@ -105,6 +105,7 @@ def _by_kind(found: dict[Shape, dict[str, float]]) -> dict[str, dict[Shape, floa
 def _products(shape: Shape) -> Iterator[tuple[str, Callable[[], Any]]]:
     import torch
 
+    library: Any = torch  # `_int_mm` is not in its stubs
     generator = np.random.default_rng(0)
     bits = torch.from_numpy(generator.random((shape.rows, shape.inner)) < RATE)
     weight = torch.from_numpy(generator.integers(-127, 128, (shape.inner, shape.columns), np.int8))
@@ -114,7 +115,7 @@ def _products(shape: Shape) -> Iterator[tuple[str, Callable[[], Any]]]:
     signed, unsigned = bits.to(torch.int8), bits.to(torch.uint8)
     packed_from = weight.t().contiguous()
     for name, run in (
-        ("int8, _int_mm", lambda: torch._int_mm(signed, weight)),
+        ("int8, _int_mm", lambda: library._int_mm(signed, weight)),
         ("int8, oneDNN", _onednn(unsigned, packed_from)),
     ):
         try:

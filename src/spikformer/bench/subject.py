@@ -122,5 +122,3 @@ def write_weights(network: Any, path: Path, shown: Callable[[Path], Shown]) -> S
     enliven(network, torch.from_numpy(found.calibration))
     save_weights(network, path)
     return found
-
-

@@ -22,6 +22,12 @@ PRODUCTS = {
 def print_comparison(found: Comparison) -> None:
     for contest in found.contests:
         _print_contest(contest)
+    remarks: dict[str, list[str]] = {}
+    for name, result in found.largest.results.items():
+        remarks.setdefault(result.facts["remark"], []).append(name)
+    for remark, names in remarks.items():
+        if remark:
+            console.print(f"{' and '.join(names)}: {remark}.", soft_wrap=True)
     for name, why in found.absent.items():
         console.print(f"Not run: {name}: {why}.", soft_wrap=True)
     _print_products(found)
@@ -36,7 +42,9 @@ def _print_contest(found: Contest) -> None:
         f"\nBatch {found.batch}, medians of {rounds} alternating rounds and their range",
         style="bold",
     )
-    table = plain_table("", *numbers, "largest difference", numbers=[*numbers, "largest difference"])
+    table = plain_table(
+        "", *numbers, "largest difference", numbers=[*numbers, "largest difference"]
+    )
     reference = found.results.get(BASELINE)
     for name, result in found.results.items():
         times = ratios(result, found)
@@ -48,7 +56,7 @@ def _print_contest(found: Contest) -> None:
         table.add_row(
             name,
             _ranged([found.batch / second for second in result.seconds], ".1f"),
-            "" if times is None else _ranged(times, ".2f"),
+            _maybe_ranged(times, ".2f"),
             *([f"{latency[p]:.2f}" for p in ("p50", "p99")] if found.batch == 1 else ["", ""]),
             f"{result.facts['peak_mib']:.0f} ({result.facts['above_start_mib']:.0f})",
             f"{result.first_seconds:.2f}",
@@ -61,9 +69,6 @@ def _print_contest(found: Contest) -> None:
         f"code from a cache. same class, largest difference of a logit: against {BASELINE}.",
         soft_wrap=True,
     )
-    for name, result in found.results.items():
-        if result.facts["remark"]:
-            console.print(f"{name}: {result.facts['remark']}.", soft_wrap=True)
 
 
 def _print_products(found: Comparison) -> None:
@@ -71,7 +76,8 @@ def _print_products(found: Comparison) -> None:
     if not products:
         return
     console.print("\nDense products, each at its best shape, in the same rounds", style="bold")
-    numbers = "G MAC/s", "images/s at most"
+    engines = [name for name in found.largest.results if name.startswith("engine")]
+    numbers = ["G MAC/s", "images/s at most", *(f"{name} / that" for name in engines)]
     table = plain_table("", *numbers, numbers=numbers)
     for name, speeds in products.items():
         ceiling = found.ceiling(name)
@@ -79,6 +85,7 @@ def _print_products(found: Comparison) -> None:
             PRODUCTS.get(name, name),
             _ranged(speeds, ".0f"),
             "" if ceiling is None else f"{ceiling:.1f}",
+            *(_maybe_ranged(found.times_ceiling(each, name), ".2f") for each in engines),
         )
     console.print(table)
     if found.dense_macs is not None:
@@ -117,7 +124,11 @@ def _print_layers(precision: str, profile: Profile, share: float | None) -> None
 
 
 def _layer_cells(row: Mapping[str, Any], bound: float) -> list[str]:
-    times = [f"{row['seconds'] * 1e6:.1f}", f"{row['silent_seconds'] * 1e6:.1f}", f"{bound * 1e6:.1f}"]
+    times = [
+        f"{row['seconds'] * 1e6:.1f}",
+        f"{row['silent_seconds'] * 1e6:.1f}",
+        f"{bound * 1e6:.1f}",
+    ]
     if row["kind"] != "layer":
         return [row["name"], "", "", "", "", *times, "", ""]
     pixels = row["rate"] is None
@@ -137,7 +148,8 @@ def print_sweep(found: Sweep) -> None:
     names = list(found.speeds)
     heads = [PRODUCTS[name] if name not in ENGINES else name for name in names]
     console.print(
-        f"\n{found.subject}, {found.shape}: G MAC/s of a dense product, by firing rate", style="bold"
+        f"\n{found.subject}, {found.shape}: G MAC/s of a dense product, by firing rate",
+        style="bold",
     )
     table = plain_table("rate", *heads, numbers=["rate", *heads])
     for i, rate in enumerate(found.rates):
@@ -158,3 +170,7 @@ def _from(rate: float | None) -> str:
 def _ranged(values: Sequence[float], form: str) -> str:
     low, high = min(values), max(values)
     return f"{statistics.median(values):{form}} ({low:{form}}-{high:{form}})"
+
+
+def _maybe_ranged(values: Sequence[float] | None, form: str) -> str:
+    return "" if values is None else _ranged(values, form)

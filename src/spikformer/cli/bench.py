@@ -12,13 +12,14 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from spikformer.bench.comparison import Options
+from spikformer.bench.comparison import EVERYBODY, Comparison, Options
 from spikformer.bench.contest import Length
 from spikformer.bench.subject import Seen
 from spikformer.bench.sweep import RATES
 from spikformer.cli import _networks
 from spikformer.cli._bench_tables import print_comparison, print_sweep
 from spikformer.cli._options import chosen, console, run, write_json
+from spikformer.engine import is_engine
 from spikformer.errors import ConfigError
 
 USUAL_THREADS = 2
@@ -40,7 +41,17 @@ class SweepOptions:
     """Rows of the matrix products, here and in the rooflines."""
 
 
-SEEN, LENGTH, SWEEP = Seen(), Length(), SweepOptions()
+@dataclass(frozen=True)
+class Parts:
+    """What weights were trained with, when it is your own."""
+
+    neuron: str | None = None
+    """The neuron: file.py:Class."""
+    attention: str | None = None
+    """The attention, likewise."""
+
+
+SEEN, LENGTH, SWEEP, PARTS = Seen(), Length(), SweepOptions(), Parts()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,10 +64,9 @@ def bench_command(
     batches: tuple[int, ...] = (1, 32),
     threads: int | None = None,
     length: Annotated[Length, tyro.conf.OmitArgPrefixes] = LENGTH,
-    contenders: tuple[str, ...] = Options.contenders,
+    contenders: tuple[str, ...] = EVERYBODY,
     sweeping: Annotated[SweepOptions, tyro.conf.OmitArgPrefixes] = SWEEP,
-    neuron: str | None = None,
-    attention: str | None = None,
+    parts: Annotated[Parts, tyro.conf.OmitArgPrefixes] = PARTS,
     out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     figure: Path | None = None,
 ) -> None:
@@ -73,38 +83,27 @@ def bench_command(
         length: How often contenders take turns.
         contenders: Who takes part.
         sweeping: Single layers at all firing rates.
-        neuron: The neuron that the weights were trained with, when it is your own: file.py:Class.
-        attention: The attention, likewise.
+        parts: What weights were trained with, when it is your own.
         out: Where to write all of it.
         figure: Where to draw it: .png, .svg or .pdf.
     """
-    if source is None and not sweeping.sweep:
-        raise ConfigError("name a network, or ask for --sweep alone")
-    if figure is not None:
-        _check_figure(figure)
     threads = min(USUAL_THREADS, _available()) if threads is None else threads
     options = Options(batches, threads, length, contenders, sweeping.rows)
-    options.check()
-    if not all(0 <= rate <= 1 for rate in sweeping.rates) or not sweeping.rates:
-        raise ConfigError(f"rates must lie between 0 and 1, got {list(sweeping.rates)}")
+    _check(source, options, sweeping, figure)
     facts = _circumstances(threads)
     comparison, sweeps = None, []
     with _said() as say:
         if source is not None:
-            own = chosen(neuron=neuron, attention=attention)
+            own = chosen(neuron=parts.neuron, attention=parts.attention)
             comparison, about = _compare(source, own, seen, options, say)
             facts |= about
         if sweeping.sweep:
             from spikformer.bench.sweep import sweep
 
-            _must_have_engine()
             sweeps = sweep(threads, say, rates=sweeping.rates, rows=sweeping.rows)
     console.print(f"{facts['hardware']}; {threads} threads; {facts['software']}", soft_wrap=True)
     if comparison is not None:
-        console.print(f"{source} on {facts['images']}", soft_wrap=True)
-        for line in facts["remarks"]:
-            console.print(f"Warning: {line}", soft_wrap=True)
-        print_comparison(comparison)
+        _print(source, comparison, facts)
         facts |= comparison.to_dict()
     for each in sweeps:
         print_sweep(each)
@@ -118,23 +117,47 @@ def bench_command(
         console.print(f"drawn: {figure}")
 
 
+def _check(
+    source: str | None, options: Options, sweeping: SweepOptions, figure: Path | None
+) -> None:
+    if source is None and not sweeping.sweep:
+        raise ConfigError("name a network, or ask for --sweep alone")
+    options.check()
+    if not all(0 <= rate <= 1 for rate in sweeping.rates) or not sweeping.rates:
+        raise ConfigError(f"rates must lie between 0 and 1, got {list(sweeping.rates)}")
+    if figure is not None:
+        _check_figure(figure)
+    if sweeping.sweep:
+        from spikformer.engine import missing
+
+        if (why := missing()) is not None:
+            raise ConfigError(f"a sweep needs the engine: {why}")
+
+
+def _print(source: str | None, comparison: Comparison, facts: dict[str, Any]) -> None:
+    console.print(f"{source} on {facts['images']}", soft_wrap=True)
+    for line in facts["remarks"]:
+        console.print(f"Warning: {line}", soft_wrap=True)
+    print_comparison(comparison)
+
+
 def _compare(
     source: str,
     own: dict[str, Any],
     seen: Seen,
     options: Options,
     say: Callable[[str], None],
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Comparison, dict[str, Any]]:
     from spikformer.bench.comparison import compare
     from spikformer.bench.contenders import Materials
     from spikformer.bench.preparation import write_images
     from spikformer.bench.subject import find_images, write_weights
     from spikformer.training.evaluation import find_weights
 
-    if ":" in source:
+    if ":" in source or is_engine(Path(source)):
         raise ConfigError(
-            f"{source} is a network of your own, and contenders are built from weights that "
-            "describe themselves: a model's name, a run or a file of ours"
+            f"contenders are built from weights that describe themselves: {source!r} must be a "
+            "model's name, the folder of a run or a file of weights"
         )
     named = _networks.find_network(source, replace(_networks.Options(), **own))
     remarks = []
@@ -187,13 +210,6 @@ def _circumstances(threads: int) -> dict[str, Any]:
         "software": ", ".join(f"{name} {found[name]}" for name in named if found[name]),
         "git_commit": git_commit(),
     }
-
-
-def _must_have_engine() -> None:
-    from spikformer.engine import missing
-
-    if (why := missing()) is not None:
-        raise ConfigError(f"a sweep needs the engine: {why}")
 
 
 def _check_figure(path: Path) -> None:
