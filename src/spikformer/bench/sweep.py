@@ -20,6 +20,8 @@ RATES = (0.0, 0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40)
 ROUNDS = 5
 STEPS = 4
 LARGEST = 127
+SPREAD = 4.0
+"""Of the weights, so that a seventh or so of the outputs fires where a seventh of the inputs does."""
 SHOWN = 0.15
 """Rate until another one is asked for."""
 ENGINES = {
@@ -182,7 +184,7 @@ def one_layer(subject: Subject, precision: str) -> tuple[Plan, dict[str, np.ndar
         ),
     )
     integers = generator.integers(-LARGEST, LARGEST + 1, (taps, channels, columns), np.int8)
-    scale = np.full(columns, 1 / (LARGEST * np.sqrt(taps * channels)), np.float32)
+    scale = np.full(columns, SPREAD / (LARGEST * np.sqrt(taps * channels)), np.float32)
     arrays = {
         "in.weight": np.eye(channels, dtype=np.float32)[None],
         "in.bias": np.zeros(channels, np.float32),
