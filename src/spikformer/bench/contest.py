@@ -20,6 +20,7 @@ PAUSE = 0.05
 MOST_CHECKED = 32
 """Batches on which answers are compared: at batch 1 that is time enough."""
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
+PRODUCTS = "dense products"
 Yardstick = tuple[Any, ...]
 """What `elsewhere` builds, and from what: its `turn` tells speeds by name."""
 
@@ -123,7 +124,7 @@ class _Race:
     def measure(self, yardstick: Yardstick) -> None:
         self.say("warming up dense products")
         remote = self.stack.enter_context(elsewhere(*yardstick))
-        with self._or_missing("dense products"):
+        with self._or_missing(PRODUCTS):
             remote.ask("turn")
             self.measures.append(remote)
 
@@ -132,10 +133,11 @@ class _Race:
             time.sleep(PAUSE)
             with self._or_missing(name):
                 taking.turns.append(taking.player.ask("turn", runs))
-        for remote in self.measures:
-            time.sleep(PAUSE)
-            for product, speed in remote.ask("turn").items():
-                self.products.setdefault(product, []).append(speed)
+        with self._or_missing(PRODUCTS):
+            for remote in self.measures:
+                time.sleep(PAUSE)
+                for product, speed in remote.ask("turn").items():
+                    self.products.setdefault(product, []).append(speed)
 
     def results(self) -> dict[str, Result]:
         results = {}
@@ -151,6 +153,9 @@ class _Race:
         except Failed as failure:
             self.missing[name] = str(failure)
             self.found.pop(name, None)
+            if name == PRODUCTS:  # a round without them could not be compared
+                self.measures.clear()
+                self.products.clear()
 
 
 @dataclass

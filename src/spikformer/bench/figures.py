@@ -12,6 +12,8 @@ from spikformer.report.figures import NEITHER, STYLE
 
 CEILINGS = ("float32", "bf16", "int8")
 """Dense products that are drawn as lines."""
+WIDTHS, HEIGHT = {True: 4.2, False: 2.8}, 3.2
+"""Inches: of a comparison, and of a sweep's layer."""
 EVENTS = "-"
 DENSE = "--"
 LOOKS = {
@@ -36,13 +38,19 @@ def draw(path: Path, comparison: Comparison | None, sweeps: Sequence[Sweep]) -> 
     from matplotlib.figure import Figure
 
     drawn = ([comparison] if comparison is not None else []) + list(sweeps)
+    widths = [WIDTHS[isinstance(each, Comparison)] for each in drawn]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * len(drawn), 3.2), layout="constrained")
-        for axes, each in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        figure = Figure(figsize=(sum(widths), HEIGHT), layout="constrained")
+        grid: Any = figure.subplots(1, len(drawn), squeeze=False, width_ratios=widths)
+        for axes, each in zip(grid[0], drawn, strict=True):
             if isinstance(each, Comparison):
                 _draw_contest(axes, each)
             else:
                 _draw_sweep(axes, each)
+        if sweeps:
+            lines, labels = grid[0, -1].get_legend_handles_labels()
+            columns = min(len(labels), 2 * len(drawn))
+            figure.legend(lines, labels, loc="outside lower center", ncols=columns, frameon=False)
         with replacing(path) as partial:
             figure.savefig(partial, dpi=200, metadata=NEITHER.get(path.suffix))
 
@@ -58,9 +66,15 @@ def _draw_contest(axes: Any, comparison: Comparison) -> None:
         if (ceiling := comparison.ceiling(product)) is not None:
             axes.axvline(ceiling, color=LOOKS[product][0], linestyle=DENSE, linewidth=1)
             axes.text(
-                ceiling, len(names) - 0.4, product, fontsize=6, rotation=45, color=LOOKS[product][0]
+                ceiling,
+                1.01,
+                product,
+                fontsize=6,
+                rotation=45,
+                color=LOOKS[product][0],
+                transform=axes.get_xaxis_transform(),
             )
-    axes.set_xlabel(f"images/s, batch {found.batch}; lines: dense products alone")
+    axes.set_xlabel(f"images/s, batch {found.batch} (lines: dense ceilings)")
     axes.margins(x=0.12)
 
 
@@ -72,8 +86,12 @@ def _draw_sweep(axes: Any, found: Sweep) -> None:
             label = f"PyTorch {name} product" if name in PYTORCH else name
             axes.plot(rates, median, line, marker="o", color=colour, label=label)
             axes.fill_between(rates, least, most, color=colour, alpha=0.2, linewidth=0)
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(found.subject)
     axes.set_xlabel("firing rate, %")
-    axes.set_ylabel("G multiply-accumulates/s of a dense product")
-    axes.legend(frameon=False, fontsize=6)
+    axes.set_ylabel("G dense multiply-accumulates/s")

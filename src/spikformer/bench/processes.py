@@ -17,8 +17,8 @@ PATIENCE = 5.0
 """Seconds that an ended process has to leave."""
 
 
-class Failed(Exception):  # noqa: N818 it is what happened to a contender, and is reported
-    """A contender could not go on; the message is a sentence for the reader."""
+class Failed(SpikformerError):  # noqa: N818 it is what happened to a contender, and is reported
+    """An object in another process could not go on; the message is a sentence for the reader."""
 
 
 class Remote:
