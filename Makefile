@@ -7,11 +7,14 @@ DATA ?=
 # The compiler's cache does not know our decompositions, so each state of the kernels has its own.
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.inductor/$(shell cat src/spikformer/kernels/*.py src/spikformer/kernels/*/*.py | cksum | cut -d' ' -f1)
 
-.PHONY: setup demo test test-slow check bench clean
+# What runs under sanitizers: tests of the kernels alone, without networks.
+SANITIZED := tests/engine/test_library.py
+
+.PHONY: setup demo test test-slow check sanitize bench clean
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.h csrc/*.cpp)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -35,6 +38,14 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
+sanitize: setup
+	$(BIN)/cmake -S . -B build/sanitize -DSPIKFORMER_SANITIZE=ON -DCMAKE_CXX_COMPILER='$(CXX)'
+	$(BIN)/cmake --build build/sanitize --target driver --parallel
+	build/sanitize/driver
+	SPIKFORMER_ENGINE=$(CURDIR)/build/sanitize/libspikformer_engine.so ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	$(BIN)/python -m pytest -p no:cacheprovider -m 'not slow' $(SANITIZED)
+
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/operations.py
@@ -43,4 +54,4 @@ bench: setup
 	$(BIN)/python benchmarks/train_step.py
 
 clean:
-	rm -rf .venv .inductor dist build
+	rm -rf .venv .inductor dist build src/spikformer/engine/libspikformer_engine.*

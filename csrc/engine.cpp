@@ -21,7 +21,8 @@ std::vector<const Kernels *> available() {
         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi2"))
         found.push_back(&avx512::kernels);
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("bmi2"))
+        __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("bmi") &&
+        __builtin_cpu_supports("popcnt"))
         found.push_back(&avx2::kernels);
 #endif
 #ifdef SPIKFORMER_NEON

@@ -19,6 +19,9 @@ extern "C" {
 
 #define SPK_VERSION 1
 
+/* What the library shows; all else is hidden. */
+#define SPK_API __attribute__((visibility("default")))
+
 enum spk_kind {
     SPK_LAYER = 0,     /* linear map or 3x3 convolution, folded norm, neuron */
     SPK_POOL = 1,      /* 3x3 max-pool of stride 2: an OR */
@@ -70,15 +73,15 @@ typedef struct {
 
 typedef struct spk_pool spk_pool;
 
-int32_t spk_version(void);
-int64_t spk_op_bytes(void);
+SPK_API int32_t spk_version(void);
+SPK_API int64_t spk_op_bytes(void);
 /* Instruction sets that were compiled in and run on this processor, best first, by spaces. */
-const char *spk_instruction_sets(void);
-spk_pool *spk_pool_new(int32_t threads);
-void spk_pool_free(spk_pool *pool);
+SPK_API const char *spk_instruction_sets(void);
+SPK_API spk_pool *spk_pool_new(int32_t threads);
+SPK_API void spk_pool_free(spk_pool *pool);
 /* 0, or -1 for an unknown instruction set. `seconds`, where not null, gets each operation's. */
-int32_t spk_run(const spk_op *ops, int64_t count, const char *instruction_set, spk_pool *pool,
-                double *seconds);
+SPK_API int32_t spk_run(const spk_op *ops, int64_t count, const char *instruction_set,
+                        spk_pool *pool, double *seconds);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512BW__)
@@ -64,6 +66,8 @@ inline Vector<float> multiply_add(Vector<float> a, float b, Vector<float> sum) {
     return (Vector<float>)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(b), (__m512)sum);
 #elif defined(__FMA__)
     return (Vector<float>)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(b), (__m256)sum);
+#elif defined(__aarch64__)
+    return (Vector<float>)vfmaq_n_f32((float32x4_t)sum, (float32x4_t)a, b);
 #else
     return sum + a * b;
 #endif
@@ -88,6 +92,9 @@ inline uint32_t at_least(Vector<float> a, Vector<float> b) {
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
 #elif defined(__AVX2__)
     return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GE_OQ));
+#elif defined(__aarch64__)
+    const uint32x4_t bit = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgeq_f32((float32x4_t)a, (float32x4_t)b), bit));
 #else
     uint32_t mask = 0;
     for (int lane = 0; lane < lanes<float>; lane++) mask |= uint32_t(a[lane] >= b[lane]) << lane;

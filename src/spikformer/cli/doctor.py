@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def doctor_command(root: Path | None = None) -> None:
-    """Versions, devices, which kernels run and why, and the data that are found.
+    """Versions, devices, which kernels run and why, the engine, and the data that are found.
 
     Args:
         root: Folder with official files of data sets.
@@ -25,6 +25,7 @@ def doctor_command(root: Path | None = None) -> None:
         ("versions", _versions()),
         ("devices", _devices()),
         ("operations", _operations()),
+        ("engine", _engine()),
         ("data", found(root)),
     ):
         console.print(title, style="bold")
@@ -69,4 +70,17 @@ def _operations() -> Table:
     table = plain_table("operation", "eager", "compiled", "because")
     for name in OPERATIONS:
         table.add_row(name, *backends(name))
+    return table
+
+
+def _engine() -> Table:
+    from spikformer.engine import _engine, _library
+
+    table = plain_table("", "")
+    if (reason := _library.missing()) is not None:
+        table.add_row("library", f"none: {reason}")
+        return table
+    table.add_row("library", str(_library._path()))
+    table.add_row("instruction sets", ", ".join(_library.instruction_sets()))
+    table.add_row("threads", str(_engine._processors()))
     return table

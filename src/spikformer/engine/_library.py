@@ -110,12 +110,11 @@ def check_instruction_set(name: str | None) -> str:
 def _path() -> Path:
     if elsewhere := os.environ.get(ELSEWHERE):
         return Path(elsewhere)
-    import spikformer.engine
-
-    # An editable install keeps what it built apart from the sources.
-    for folder in spikformer.engine.__path__:
-        for path in sorted(Path(folder).glob(f"{NAME}.*")):
-            return path
+    # Beside this file, wherever that is: a wheel and an editable install both put it there.
+    for path in sorted(Path(__file__).parent.glob(f"{NAME}.*")):
+        return path
+    # A wheel that was made without a compiler may lie in pip's cache.
     raise ConfigError(
-        "the engine was not built: install a C++17 compiler and CMake, then install spikformer anew"
+        "the engine was not built: install a C++17 compiler, then spikformer anew, with "
+        "pip install --force-reinstall --no-deps --no-cache-dir"
     )
