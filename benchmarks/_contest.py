@@ -6,23 +6,20 @@ before, in another process, and found in a cache: a compiler leaves half a gigab
 """
 
 import contextlib
-import ctypes
-import multiprocessing
-import os
-import re
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from _networks import BUILD, CLASSES, COMPILE
 from torch import Tensor, nn
+
+from spikformer.bench.contest import compilers_cache
+from spikformer.bench.processes import Failed, elsewhere, forget_peak, resident, trim
 
 Kind = Literal["infer", "train"]
 Precision = Literal["fp32", "bf16"]
@@ -85,18 +82,26 @@ def contest(
     setting: Setting, contenders: Sequence[str], length: Length, say: Callable[[str], None]
 ) -> dict[str, Result]:
     """Let all contenders take turns."""
+    try:
+        return _contest(setting, contenders, length, say)
+    except Failed as failure:
+        raise SystemExit(f"{failure}; fewer contenders at a time may fit") from failure
+
+
+def _contest(
+    setting: Setting, contenders: Sequence[str], length: Length, say: Callable[[str], None]
+) -> dict[str, Result]:
     with contextlib.ExitStack() as stack:
-        # A cache of its own: PyTorch's key of an entry does not know our operations' bodies.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(compilers_cache())
         players, answers = {}, {}
         for name in contenders:  # one after the other: compilers would slow each other down
             if ", compiled" in name:
                 say(f"{name}: compiling")
-                with _player(name, setting) as compiler:
-                    _ask(compiler, "answer")
+                with elsewhere(_Player, name, setting) as compiler:
+                    compiler.ask("answer")
             say(f"{name}: warming up")
-            players[name] = stack.enter_context(_player(name, setting))
-            answers[name] = torch.from_numpy(_ask(players[name], "answer"))
+            players[name] = stack.enter_context(elsewhere(_Player, name, setting))
+            answers[name] = torch.from_numpy(players[name].ask("answer"))
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         end = time.monotonic() + length.seconds
         for turn in range(length.rounds):
@@ -104,54 +109,41 @@ def contest(
                 break
             say(f"round {turn + 1} of {length.rounds}")
             for name, player in players.items():
-                seconds[name].append(_ask(player, "turn"))
+                seconds[name].append(player.ask("turn"))
         return {
-            name: Result(seconds[name], *_ask(player, "memory"), answers[name])
+            name: Result(seconds[name], *player.ask("memory"), answers[name])
             for name, player in players.items()
         }
 
 
-@contextlib.contextmanager
-def _player(name: str, setting: Setting) -> Iterator[Connection]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_play, args=(theirs, name, setting))
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            ours.send("end")
-        process.join()
+class _Player:
+    """A contender in its process."""
 
+    def __init__(self, name: str, setting: Setting) -> None:
+        torch.set_num_threads(setting.threads)
+        library, _, how = name.partition(", ")
+        network = BUILD[library]()
+        trim()
+        self.start_mib = resident("VmRSS")
+        COMPILE[how](network)
+        self.step = {"infer": _inference, "train": _training}[setting.kind](network, setting)
 
-def _ask(player: Connection, question: str) -> Any:
-    try:
-        player.send(question)
-        return player.recv()
-    except (EOFError, BrokenPipeError) as error:
-        raise SystemExit(
-            "a contender ended early: what it said is above; if nothing, memory ran out, "
-            "and fewer contenders at a time may fit"
-        ) from error
+    def answer(self) -> np.ndarray:
+        """The first answer; then everything is compiled and allocated, and the peak starts anew."""
+        answer = self.step().detach().clone()
+        for _ in range(2):
+            self.step()
+        forget_peak()
+        return answer.numpy()
 
+    def turn(self) -> float:
+        begun = time.perf_counter()
+        self.step()
+        return time.perf_counter() - begun
 
-def _play(connection: Connection, name: str, setting: Setting) -> None:
-    torch.set_num_threads(setting.threads)
-    library, _, how = name.partition(", ")
-    network = BUILD[library]()
-    _trim()
-    start = _resident("VmRSS")
-    COMPILE[how](network)
-    step = {"infer": _inference, "train": _training}[setting.kind](network, setting)
-    answers: dict[str, Callable[[], Any]] = {
-        "answer": lambda: _warm(step),
-        "turn": lambda: _timed(step),
-        "memory": lambda: (_resident("VmHWM"), _resident("VmHWM") - start),
-    }
-    while (question := connection.recv()) != "end":
-        connection.send(answers[question]())
+    def memory(self) -> tuple[float, float]:
+        peak = resident("VmHWM")
+        return peak, peak - self.start_mib
 
 
 def _inference(network: nn.Module, setting: Setting) -> Callable[[], Tensor]:
@@ -191,33 +183,3 @@ def _batch(setting: Setting) -> tuple[Tensor, Tensor]:
 
 def _autocast(setting: Setting) -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=setting.precision == "bf16")
-
-
-def _warm(step: Callable[[], Tensor]) -> Any:
-    """The first answer; then everything is compiled and allocated, and the peak starts anew."""
-    answer = step().detach().clone()
-    for _ in range(2):
-        step()
-    _trim()
-    Path("/proc/self/clear_refs").write_text("5")
-    return answer.numpy()
-
-
-def _trim() -> None:
-    """Give back what was freed."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _timed(step: Callable[[], Tensor]) -> float:
-    begun = time.perf_counter()
-    step()
-    return time.perf_counter() - begun
-
-
-def _resident(line: str) -> float:
-    """MiB of this process: `VmRSS` now, `VmHWM` at its peak."""
-    status = Path(f"/proc/{os.getpid()}/status").read_text()
-    found = re.search(rf"{line}:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) / 1024

@@ -1,11 +1,12 @@
 """The networks that are compared, ours and SpikingJelly's, and the proof that they are the same."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from spikformer.bench.preparation import enliven
+from spikformer.bench.spikingjelly import Stateless, give_weights, move_pools
 from spikformer.training._compiling import compiled
 
 CONTENDERS = (
@@ -31,7 +32,7 @@ def build_ours() -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def build_spikingjelly() -> "Stateless":
+def build_spikingjelly() -> Stateless:
     """The same of SpikingJelly."""
     from spikingjelly.activation_based.model.spikformer import spikformer_cifar10
 
@@ -62,32 +63,7 @@ COMPILE: dict[str, Callable[[nn.Module], None]] = {
 
 
 def _enliven(network: nn.Module) -> None:
-    """Let a network that was never trained fire in eval mode too."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        nn.init.constant_(norm.bias, 0.5)
-        norm.momentum = 1.0
-    with torch.no_grad():
-        network.train()(torch.randn(16, 3, 32, 32))
-    for norm in norms:
-        norm.momentum = 0.1
-
-
-class Stateless(nn.Module):
-    """SpikingJelly's network as its users run it: reset, all steps, mean over time."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        self.network.compile(*args, **kwargs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        from spikingjelly.activation_based import functional
-
-        functional.reset_net(self.network)
-        return self.network(images).mean(0)
+    enliven(network, torch.randn(16, 3, 32, 32))
 
 
 def check_same_function() -> float:
@@ -99,19 +75,9 @@ def check_same_function() -> float:
     Raises:
         SystemExit: when they differ.
     """
-    from spikingjelly.activation_based import layer
-
     ours, theirs = build_ours(), build_spikingjelly()
-    # Both list their layers in the order they run. Ours has biases in front of norms, here 0.
-    state = [v for k, v in ours.state_dict().items() if not k.endswith("conv.bias")]
-    like = theirs.state_dict()
-    theirs.load_state_dict({k: v.view_as(like[k]) for k, v in zip(like, state, strict=True)})
-    stages = theirs.network.patch_embed.stages
-    for index, stage in enumerate(stages):
-        *rest, last = stage.conv_bn.block
-        if isinstance(last, nn.MaxPool2d):
-            stage.conv_bn.block = layer.SeqToANNContainer(*rest)
-            stages[index] = nn.Sequential(stage, layer.SeqToANNContainer(last))
+    give_weights(ours, theirs.network)
+    move_pools(theirs.network)
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     with torch.inference_mode():
         logits, others = (network.double().eval()(images) for network in (ours, theirs))

@@ -12,13 +12,13 @@
 namespace spikformer {
 namespace {
 
-std::vector<const Kernels *> available() {
+std::vector<const Kernels *> find_available() {
     std::vector<const Kernels *> found;
 #ifdef SPIKFORMER_X86
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi2"))
+        __builtin_cpu_supports("avx512vnni"))
         found.push_back(&avx512::kernels);
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("bmi") &&
@@ -29,6 +29,12 @@ std::vector<const Kernels *> available() {
     found.push_back(&neon::kernels);
 #endif
     found.push_back(&portable::kernels);
+    return found;
+}
+
+// Best first.
+const std::vector<const Kernels *> &available() {
+    static const std::vector<const Kernels *> found = find_available();
     return found;
 }
 

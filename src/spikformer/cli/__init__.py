@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "one file that runs on a plain CPU without PyTorch",
     "models": "list the models",
     "data": "list the data sets, and what is found of them",
+    "bench": "speed, latency and memory against other ways to run a network",
     "doctor": "versions, devices, and which kernels run and why",
 }
 HELP = ("-h", "--help")

@@ -17,7 +17,6 @@ class Map:
     """A value of the plan, however its leading dimensions are folded."""
 
     name: str
-    maximum: int
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class Reader(Protocol):
         """A parameter's numbers, in float64."""
         ...
 
-    def emit(self, operation: Operation, maximum: int = 1) -> Map:
-        """Append to the plan; its output, of elements up to `maximum`."""
+    def emit(self, operation: Operation) -> Map:
+        """Append to the plan; what it writes."""
         ...
 
 
@@ -204,14 +203,14 @@ def _pooled(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
         return replace(source, pool=width) if right and source.pool == 1 else None
     if not isinstance(source, Map) or window != [[3, 3], [2, 2], [1, 1]]:
         return None
-    return reader.emit(Pool(source.name, f"{source.name}.pooled"), source.maximum)
+    return reader.emit(Pool(source.name, f"{source.name}.pooled"))
 
 
 def _added(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
     one, two = reader.of(given["self"]), reader.of(given["other"])
     if not (isinstance(one, Map) and isinstance(two, Map)) or given["alpha"] != 1:
         return None
-    return reader.emit(Add(one.name, two.name, node.name), one.maximum + two.maximum)
+    return reader.emit(Add(one.name, two.name, node.name))
 
 
 def _attended(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
@@ -260,7 +259,7 @@ def _classified(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     reader.arrays[f"{name}.bias"] = (
         without if given["bias"] is None else reader.array(given["bias"])
     )
-    return reader.emit(Head(name, source.source.name, len(weight)), 0)
+    return reader.emit(Head(name, source.source.name, len(weight)))
 
 
 def _unchanged(reader: Reader, node: Any, _given: Mapping[str, Any]) -> Any:

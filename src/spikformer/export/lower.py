@@ -71,7 +71,7 @@ class _GraphReader:
     def read(self, node: Any) -> None:
         if node.op == "placeholder":
             if node.name in self.images:
-                self.found[node.name] = Map(INPUT, 0)
+                self.found[node.name] = Map(INPUT)
             return
         if node.op == "output":
             self._check_output(node.args[0])
@@ -102,9 +102,9 @@ class _GraphReader:
     def array(self, argument: Any) -> np.ndarray:
         return self.of(argument).detach().double().cpu().numpy()
 
-    def emit(self, operation: Operation, maximum: int = 1) -> Map:
+    def emit(self, operation: Operation) -> Map:
         self.operations.append(operation)
-        return Map(operation.output, maximum)
+        return Map(operation.output)
 
 
 def _inside(node: Any) -> str:
