@@ -193,7 +193,7 @@ def test_sums_that_overflow_16_bits_do_not(instruction_set, kernel, sign):
 
 @SOME
 @given(
-    largest=st.integers(1, 127),
+    largest=st.sampled_from([1, 60, 100, 126, 127]),
     events=st.integers(250, 520),
     seed=st.integers(0, 2**16),
     kernel=st.sampled_from([1, 3]),
@@ -206,7 +206,8 @@ def test_sums_near_the_edge_of_16_bits_are_exact(instruction_set, largest, event
     signs = np.where(np.arange(40) % 2, 1, -1)
     built.arrays[f"{name}.weight"][...] = np.abs(built.arrays[f"{name}.weight"]) * signs
     built.arrays[f"{name}.weight"][:, : events // 2] = largest * signs
-    sums = built.arrays[f"{name}.weight"].astype(np.int64).sum((0, 1))
+    inside = [0] if kernel == 1 else [4, 5, 7, 8]  # the taps over the image's first pixel
+    sums = built.arrays[f"{name}.weight"][inside].astype(np.int64).sum((0, 1))
     # Currents just around the threshold: were a sum off by one, spikes would differ.
     built.arrays[f"{name}.scale"][...] = 1.0
     near = built.random.integers(-1, 2, 40) - sums + 2
