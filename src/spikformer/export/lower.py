@@ -90,7 +90,7 @@ class _GraphReader:
     def _check_output(self, results: Any) -> None:
         head = self.operations[-1] if self.operations else None
         answers = [self.of(result) for result in results]
-        if not isinstance(head, Head) or answers != [Map(head.output, 0)]:
+        if not isinstance(head, Head) or answers != [Map(head.output)]:
             raise ConfigError("the engine answers the logits of a linear head, and nothing else")
 
     def of(self, argument: Any) -> Any:
