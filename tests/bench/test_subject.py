@@ -38,7 +38,7 @@ def test_the_largest_batch_is_always_filled(weights):
 def test_weights_that_name_no_data_see_random_images_and_it_is_said(weights):
     found = find_images(weights, Seen(images=4), 1)
     assert not found.real
-    assert "does not say what it was trained on" in found.what
+    assert "do not say what they were trained on" in found.what
 
 
 def test_frames_for_two_polarities(tmp_path):

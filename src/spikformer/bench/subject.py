@@ -61,10 +61,14 @@ def find_images(weights: Path, seen: Seen, least: int) -> Shown:
     """
     if seen.images < 1 or seen.calibration < 1:
         raise ConfigError("images and calibration must be at least 1")
+    from spikformer.models import read_card
+
     count = max(seen.images, least)
+    if seen.data is None and read_card(weights).facts.get("data") is None:
+        return _random(weights, seen, count, "the weights do not say what they were trained on")
     try:
         return _of_data(weights, seen, count)
-    except (DataError, ConfigError) as error:
+    except DataError as error:
         if seen.data is not None or seen.root is not None:
             raise
         return _random(weights, seen, count, str(error))
