@@ -89,7 +89,11 @@ const char *spk_instruction_sets(void) {
     return names.c_str();
 }
 
-spk_pool *spk_pool_new(int32_t threads) { return new spk_pool(threads); }
+spk_pool *spk_pool_new(int32_t threads) try {
+    return new spk_pool(threads);
+} catch (...) {  // the system has no more threads, or memory
+    return nullptr;
+}
 
 void spk_pool_free(spk_pool *pool) { delete pool; }
 

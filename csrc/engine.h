@@ -77,6 +77,7 @@ SPK_API int32_t spk_version(void);
 SPK_API int64_t spk_op_bytes(void);
 /* Instruction sets that were compiled in and run on this processor, best first, by spaces. */
 SPK_API const char *spk_instruction_sets(void);
+/* Null when the system does not give so many threads. */
 SPK_API spk_pool *spk_pool_new(int32_t threads);
 SPK_API void spk_pool_free(spk_pool *pool);
 /* 0, or -1 for an unknown instruction set. `seconds`, where not null, gets each operation's. */

@@ -15,19 +15,16 @@ namespace spikformer {
 class Pool {
 public:
     explicit Pool(int32_t threads) {
-        for (int32_t thread = 1; thread < threads; thread++)
-            workers_.emplace_back([this, thread] { work(thread); });
+        try {
+            for (int32_t thread = 1; thread < threads; thread++)
+                workers_.emplace_back([this, thread] { work(thread); });
+        } catch (...) {
+            stop();
+            throw;
+        }
     }
 
-    ~Pool() {
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            stopped_ = true;
-            round_.fetch_add(1);
-        }
-        wake_.notify_all();
-        for (std::thread &worker : workers_) worker.join();
-    }
+    ~Pool() { stop(); }
 
     // Runs `task(item, thread)` for all items, on this thread too; returns when all are done.
     template <class Task>
@@ -46,11 +43,24 @@ public:
         }
         wake_.notify_all();
         take(0);
-        while (busy_.load(std::memory_order_acquire) > 0) pause();
+        for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; spin += spin < spins) {
+            if (spin < spins) pause();
+            else std::this_thread::yield();  // someone else has the worker's processor
+        }
     }
 
 private:
     static constexpr int spins = 20000;
+
+    void stop() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stopped_ = true;
+            round_.fetch_add(1);
+        }
+        wake_.notify_all();
+        for (std::thread &worker : workers_) worker.join();
+    }
 
     static void pause() {
 #if defined(__x86_64__)

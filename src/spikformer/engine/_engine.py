@@ -10,7 +10,7 @@ from spikformer.engine import _library
 from spikformer.engine._packing import ARITHMETIC, PATHS, check_arrays
 from spikformer.engine._run import Call, Runner
 from spikformer.engine._stream import State, Stream
-from spikformer.errors import ConfigError
+from spikformer.errors import ConfigError, first_line
 from spikformer.export.plan import INPUT, SPIKES, Plan
 
 GROUP = 8
@@ -174,7 +174,10 @@ class Engine:
     def _frames(self, images: Any) -> tuple[np.ndarray, int]:
         """[B, t, C, H, W] with the one frame of still images, and how many steps are run."""
         plan = self.plan
-        array = np.asarray(images)
+        try:
+            array = np.asarray(images)
+        except (TypeError, RuntimeError) as error:  # tensors of other devices, types, with gradients
+            raise ConfigError(f"images are no array: {first_line(error)}") from error
         shape = plan.channels, plan.height, plan.width
         if array.ndim not in (4, 5) or array.shape[-3:] != shape or 0 in array.shape[:-3]:
             raise ConfigError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from spikformer.engine import _library
 from spikformer.engine._packing import DENSE, DOT8, Packed, empty, pack
+from spikformer.errors import ConfigError
 from spikformer.export.plan import (
     CHARGES,
     COUNTS,
@@ -111,7 +112,10 @@ class Runner:
     def _threads(self) -> Any:
         """The pool; a forked process has none of its parent's threads, and makes its own."""
         if self._process != os.getpid():
-            self._pool, self._process = self.library.spk_pool_new(self.threads), os.getpid()
+            pool = self.library.spk_pool_new(self.threads)
+            if pool is None:
+                raise ConfigError(f"the system does not give {self.threads} threads: ask for fewer")
+            self._pool, self._process = pool, os.getpid()
             weakref.finalize(self, _free, self.library, self._pool, self._process)
         return self._pool
 
