@@ -31,8 +31,13 @@ void take_head(const spk_op &op, const uint64_t *frame, int64_t channel, int64_t
         }
 }
 
-// Heads whose bits share a word are one item, so that no two threads write to it.
-int64_t heads_together(const spk_op &op) { return op.channels / op.heads % 64 ? op.heads : 1; }
+// So many heads are one item that no two items write to one word.
+int64_t heads_together(const spk_op &op) {
+    const int64_t width = op.channels / op.heads;
+    for (int64_t heads = 1; heads < op.heads; heads++)
+        if (op.heads % heads == 0 && heads * width % 64 == 0) return heads;
+    return op.heads;
+}
 
 int64_t attention_items(const spk_op &op) { return op.images * op.heads / heads_together(op); }
 

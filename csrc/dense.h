@@ -17,6 +17,16 @@ int64_t row_elements(const spk_op &op) {
     return op.arithmetic == SPK_DOT8 ? ceil_div(op.channels, 4) * 4 : op.channels;
 }
 
+// Whether nothing is in a frame of spikes or counts; what pads them is zero.
+bool silent(const spk_op &op, int64_t frame) {
+    const int64_t words = words_of(op.channels) * (op.storage == SPK_COUNTS ? 8 : 1);
+    const uint64_t *first =
+        static_cast<const uint64_t *>(op.input) + frame * positions_of(op) * words;
+    uint64_t any = 0;
+    for (int64_t word = 0; word < positions_of(op) * words; word++) any |= first[word];
+    return !any;
+}
+
 template <class E>
 void spread_frame(const spk_op &op, int64_t frame) {
     const int64_t border = op.kernel / 2, across = op.width + 2 * border;
@@ -46,6 +56,8 @@ void spread_frame(const spk_op &op, int64_t frame) {
 }
 
 void spread(const spk_op &op, int64_t frame, int64_t) {
+    op.starts[frame] = op.storage == SPK_PIXELS || !silent(op, frame);
+    if (!op.starts[frame]) return;  // silence costs nothing here either
     if (op.arithmetic == SPK_DOT8) return spread_frame<uint8_t>(op, frame);
     spread_frame<float>(op, frame);
 }
@@ -132,9 +144,11 @@ void multiply(const spk_op &op, const Where &at) {
         for (int64_t p = 0; p < together; p++)
             potential[p] = potentials(op, at, position + p, rest[p]);
         for (int64_t step = 0; step < op.steps; step++) {
-            if (step < op.steps_in) {
-                const Row *rows = static_cast<const Row *>(op.dense) +
-                                  (at.image * op.steps_in + step) * frame_elements +
+            const int64_t frame = at.image * op.steps_in + step;
+            if (step < op.steps_in && !op.starts[frame]) {
+                for (int64_t p = 0; p < together; p++) std::fill(sums[p], sums[p] + tile, Sum(0));
+            } else if (step < op.steps_in) {
+                const Row *rows = static_cast<const Row *>(op.dense) + frame * frame_elements +
                                   (y * across + x) * elements;
                 if (whole) products<tile, at_once>(op, rows, across, weights, sums);
                 else products<tile, 1>(op, rows, across, weights, sums);

@@ -54,6 +54,7 @@ typedef struct {
     /* Images of this run, steps in and out (one in for a still image), sides, channels. */
     int64_t images, steps_in, steps, height, width, channels, out_channels, kernel;
     int64_t events_per_step; /* capacity of `events` for one image and step, 16 to spare */
+    int64_t block;           /* layer: positions of an item of work */
     int64_t safe_events;     /* so many rows cannot overflow int16, whatever they are */
     int64_t heads, pool;     /* attention: heads, and width in tokens of the max over Q and K */
     float scale;             /* attention */
@@ -64,10 +65,10 @@ typedef struct {
     const void *weights;
     const float *scales, *bias; /* layer: per padded output channel; head: bias */
     float *potential;           /* null: starts at rest, forgets. Else read and written */
-    uint32_t *events,
-        *starts;   /* events path: lists of row offsets in bytes, and where they begin */
-    void *dense;   /* dense path: the input as rows, with a border */
-    void *scratch; /* attention: per thread */
+    uint32_t *events;           /* events path: lists of row offsets in bytes */
+    uint32_t *starts; /* and where they begin; dense path: whether anything is in a frame */
+    void *dense;      /* dense path: the input as rows, with a border */
+    void *scratch;    /* attention: per thread */
     int64_t scratch_bytes;
 } spk_op;
 

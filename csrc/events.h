@@ -144,6 +144,10 @@ struct Gather {
         alignas(64) float rest[tile];
         alignas(64) E sums[tile];
         Row found[3];
+        // One image alone reads each row for the first time here, in an order nobody can guess.
+        if (op.images == 1)
+            for (uintptr_t line = weights; line < zeros; line += 64)
+                __builtin_prefetch((void *)line, 0, 2);
         for (int64_t position = at.first; position < at.last; position++) {
             float *potential = potentials(op, at, position, rest);
             const int count = rows(position, found);

@@ -10,10 +10,8 @@
 namespace spikformer {
 namespace {
 
-constexpr int64_t block = 64;  // positions of an item: enough for a tile's weights to stay near
-
 int64_t layer_items(const spk_op &op) {
-    return op.images * ceil_div(positions_of(op), block) * ceil_div(op.out_channels, op.tile);
+    return op.images * ceil_div(positions_of(op), op.block) * ceil_div(op.out_channels, op.tile);
 }
 
 // An item of a layer: some positions of an image, and a tile of its output channels.
@@ -21,10 +19,10 @@ struct Where {
     int64_t image, first, last, column, words_out;
 
     Where(const spk_op &op, int64_t item) {
-        const int64_t blocks = ceil_div(positions_of(op), block);
+        const int64_t blocks = ceil_div(positions_of(op), op.block);
         const int64_t tiles = ceil_div(op.out_channels, op.tile);
-        first = item % blocks * block;
-        last = std::min(first + block, positions_of(op));
+        first = item % blocks * op.block;
+        last = std::min(first + op.block, positions_of(op));
         column = item / blocks % tiles * op.tile;
         image = item / blocks / tiles;
         words_out = words_of(op.out_channels);

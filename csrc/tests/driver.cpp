@@ -196,6 +196,7 @@ void layer(Engine &engine, const LayerCase &c, const std::string &what) {
                 left.push_back(v);
             }
 
+    op.block = 5;
     op.events_per_step = positions * op.channels * most + 16;
     Buffer<uint32_t> events(frames * op.events_per_step), starts(frames * (positions + 1));
     const int64_t elements = c.arithmetic == SPK_DOT8 ? up(op.channels, 4) : 4 * op.channels;

@@ -176,7 +176,10 @@ class Engine:
         plan = self.plan
         try:
             array = np.asarray(images)
-        except (TypeError, RuntimeError) as error:  # tensors of other devices, types, with gradients
+        except (
+            TypeError,
+            RuntimeError,
+        ) as error:  # tensors of other devices, types, with gradients
             raise ConfigError(f"images are no array: {first_line(error)}") from error
         shape = plan.channels, plan.height, plan.width
         if array.ndim not in (4, 5) or array.shape[-3:] != shape or 0 in array.shape[:-3]:

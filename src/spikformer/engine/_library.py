@@ -36,6 +36,7 @@ class COperation(ctypes.Structure):
         ("tile", c_int32),
         *((name, c_int64) for name in ("images", "steps_in", "steps", "height", "width")),
         *((name, c_int64) for name in ("channels", "out_channels", "kernel", "events_per_step")),
+        ("block", c_int64),
         ("safe_events", c_int64),
         ("heads", c_int64),
         ("pool", c_int64),

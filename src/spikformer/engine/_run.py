@@ -186,14 +186,16 @@ class Prepared:
         packed = runner.packed[layer.name]
         c.path, c.arithmetic, c.tile = packed.path, packed.arithmetic, packed.tile
         c.out_channels, c.kernel = layer.out_channels, layer.kernel
+        c.block = _block(value, self.call.images * -(-layer.out_channels // packed.tile), runner)
         c.neuron = _neuron(layer.neuron)
         c.weights, c.bias = _address(packed.weights), _address(packed.bias)
         c.scales = None if packed.scales is None else _address(packed.scales)
+        c.starts = _address(self._shared["starts"])
         if packed.path == DENSE:
             c.dense = _address(self._shared["dense"])
         else:
             c.events_per_step, c.safe_events = events_per_step(value), packed.safe_events
-            c.events, c.starts = _address(self._shared["events"]), _address(self._shared["starts"])
+            c.events = _address(self._shared["events"])
         columns = -(-layer.out_channels // 64) * 64
         self._keep(c, layer.name, (value.height * value.width, columns), layer.neuron)
 
@@ -216,13 +218,30 @@ class Prepared:
             c.potential = _address(self.state[name])
 
 
+BLOCK, LEAST_BLOCK = 64, 8
+"""Positions of an item of work: enough for a tile's weights to stay near."""
+ITEMS_PER_THREAD = 4
+"""So many, that no thread waits long for the last of another."""
+
+
+def _block(value: Value, tiles: int, runner: Runner) -> int:
+    """Positions of an item of a layer with so many tiles of all images."""
+    block = BLOCK
+    while block > LEAST_BLOCK and (
+        -(-value.height * value.width // block) * tiles < ITEMS_PER_THREAD * runner.threads
+    ):
+        block //= 2
+    return block
+
+
 def events_per_step(value: Value) -> int:
     return value.height * value.width * value.channels * max(value.maximum, 1) + 16
 
 
 def _shared(runner: Runner, call: Call) -> Mapping[str, np.ndarray]:
     """What operations use one after the other, each as large as the greediest needs."""
-    events = starts = dense = 0
+    events = dense = 0
+    starts = 1
     scratch = 64
     for operation in runner.plan.operations:
         value = runner.values[operation.input]
