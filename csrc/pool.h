@@ -14,7 +14,7 @@ namespace spikformer {
 
 class Pool {
 public:
-    explicit Pool(int32_t threads) {
+    explicit Pool(int32_t threads) : parts_(threads) {
         try {
             for (int32_t thread = 1; thread < threads; thread++)
                 workers_.emplace_back([this, thread] { work(thread); });
@@ -34,8 +34,11 @@ public:
             return;
         }
         task_ = std::cref(task);
-        items_ = items;
-        next_.store(0);
+        const int64_t threads = static_cast<int64_t>(parts_.size());
+        for (int64_t thread = 0; thread < threads; thread++) {
+            parts_[thread].next.store(items * thread / threads);
+            parts_[thread].end = items * (thread + 1) / threads;
+        }
         busy_.store(static_cast<int64_t>(workers_.size()));
         {
             std::lock_guard<std::mutex> lock(mutex_);
@@ -71,7 +74,10 @@ private:
     }
 
     void take(int64_t thread) {
-        for (int64_t item; (item = next_.fetch_add(1)) < items_;) task_(item, thread);
+        for (size_t i = 0; i < parts_.size(); i++) {
+            Part &part = parts_[(thread + i) % parts_.size()];
+            for (int64_t item; (item = part.next.fetch_add(1)) < part.end;) task_(item, thread);
+        }
     }
 
     void work(int64_t thread) {
@@ -88,13 +94,19 @@ private:
         }
     }
 
+    // A thread's items; on a cache line of its own.
+    struct alignas(64) Part {
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    };
+
+    std::vector<Part> parts_;
     std::vector<std::thread> workers_;
     std::mutex mutex_;
     std::condition_variable wake_;
     std::function<void(int64_t, int64_t)> task_;
     std::atomic<uint64_t> round_{0};
-    std::atomic<int64_t> next_{0}, busy_{0};
-    int64_t items_ = 0;
+    std::atomic<int64_t> busy_{0};
     bool stopped_ = false;
 };
 
