@@ -52,6 +52,7 @@ bench: setup
 	$(BIN)/python benchmarks/frames.py
 	$(BIN)/python benchmarks/infer.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/spikformer bench benchmarks/weights/cifar10_4_384_3epochs.safetensors --sweep $(if $(DATA),--root '$(DATA)')
 
 clean:
 	rm -rf .venv .inductor dist build src/spikformer/engine/libspikformer_engine.*

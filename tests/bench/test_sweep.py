@@ -47,10 +47,16 @@ def test_a_sweep_at_tiny_shapes(capsys):
 def test_dense_overtakes_where_the_times_cross():
     # Times 1/8 and 1/2 of events, always 1/4 of the dense product: they meet after a third.
     speeds = {"events": [(8.0, 8, 8), (2.0, 2, 2)], "dense": [(4.0, 4, 4), (4.0, 4, 4)]}
-    found = Sweep("", Shape(1, 1, 1), (0.0, 0.3), speeds)
-    assert found.crossover("events", "dense") == pytest.approx(0.1)
+    found = Sweep("", Shape(1, 1, 1), (0.1, 0.4), speeds)
+    assert found.crossover("events", "dense") == pytest.approx(0.2)
     assert found.crossover("dense", "dense") is None
-    assert found.crossover("dense", "events") == 0.0
+    assert found.crossover("dense", "events") == 0.1
+
+
+def test_silence_is_no_crossing():
+    speeds = {"events": [(4.0, 4, 4), (4.0, 4, 4)], "dense": [(8.0, 8, 8), (2.0, 2, 2)]}
+    found = Sweep("", Shape(1, 1, 1), (0.0, 0.3), speeds)
+    assert found.crossover("events", "dense") is None
 
 
 def test_shapes_and_dense_products_of_a_plan_by_hand():

@@ -80,17 +80,18 @@ class Sweep:
     def crossover(self, events: str, dense: str) -> float | None:
         """The rate from which `dense` is faster than `events`; None when it never is.
 
-        Between measured rates, where the straight lines between their times cross.
+        Between measured rates, where the straight lines between their times cross. Where nothing
+        fires, either path has nothing to do: that is no crossing.
         """
-        gaps = [a[0] - b[0] for a, b in zip(self.speeds[events], self.speeds[dense], strict=True)]
         times = [
             1 / a[0] - 1 / b[0]
             for a, b in zip(self.speeds[events], self.speeds[dense], strict=True)
         ]
-        for i, gap in enumerate(gaps):
-            if gap < 0:
-                if i == 0:
-                    return self.rates[0]
+        fires = [i for i, rate in enumerate(self.rates) if rate > 0]
+        for i in fires:
+            if times[i] > 0:
+                if i == fires[0] or times[i - 1] > 0:
+                    return self.rates[i]
                 share = -times[i - 1] / (times[i] - times[i - 1])
                 return self.rates[i - 1] + share * (self.rates[i] - self.rates[i - 1])
         return None
