@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spikformer.errors import WeightsError
+from spikformer.errors import ConfigError, WeightsError
 from spikformer.export.plan import PIXELS, Layer, Plan, Value
 
 FLOAT, INT16, DOT8 = range(3)
@@ -51,7 +51,10 @@ def pack(
         value: The layer's input.
         instruction_set: What it will run on.
         path: `events` or `dense` instead of what the measured rate says.
-        tile: Columns of a tile, 16 (float32 alone), 32 or 64.
+        tile: Columns of an event-driven tile, one of `TILES`, instead of the best.
+
+    Raises:
+        ConfigError: for a tile that there is not.
     """
     weight, bias = arrays[f"{layer.name}.weight"], arrays[f"{layer.name}.bias"]
     scale = arrays.get(f"{layer.name}.scale")
@@ -64,11 +67,13 @@ def pack(
         arithmetic = FLOAT
     else:
         arithmetic = DOT8 if dense else INT16
+    if not dense and tile is not None and tile not in TILES[arithmetic]:
+        raise ConfigError(f"tile must be one of {TILES[arithmetic]}, got {tile}")
     tile = DENSE_TILE if dense else tile or best_tile(arithmetic, measured, weight.shape[2])
     if dense and arithmetic == DOT8:
         weights = _tiles(_in_fours(weight), tile)
     else:
-        weights = _tiles(weight.astype(np.float32 if scale is None or dense else np.int8), tile)
+        weights = _tiles(weight.astype(np.float32 if scale is None else np.int8), tile)
         if not dense:
             rows = weights.reshape(len(weights), -1, tile)
             weights = np.pad(rows, [(0, 0), (0, 1), (0, 0)])  # the row of zeros
