@@ -32,10 +32,10 @@ std::vector<const Kernels *> find_available() {
     return found;
 }
 
-// Best first.
+// Best first. Never destroyed: a thread may outlive the end of the program.
 const std::vector<const Kernels *> &available() {
-    static const std::vector<const Kernels *> found = find_available();
-    return found;
+    static const auto *found = new std::vector<const Kernels *>(find_available());
+    return *found;
 }
 
 const Kernels *find(const char *name) {
@@ -80,13 +80,13 @@ int32_t spk_version(void) { return SPK_VERSION; }
 int64_t spk_op_bytes(void) { return sizeof(spk_op); }
 
 const char *spk_instruction_sets(void) {
-    static const std::string names = [] {
+    static const auto *names = new std::string([] {
         std::string joined;
         for (const Kernels *kernels : available())
             joined += (joined.empty() ? "" : " ") + std::string(kernels->name);
         return joined;
-    }();
-    return names.c_str();
+    }());
+    return names->c_str();
 }
 
 spk_pool *spk_pool_new(int32_t threads) try {

@@ -57,9 +57,6 @@ inline void fire_tile(const spk_op &op, const Where &at, int64_t step, int64_t p
     }
 }
 
-// What is under the rows of a kernel: for each, which list it begins and ends with, and where the
-// weight rows begin for it.
-
 template <template <int> class Do>
 void by_tile(const spk_op &op, const Where &at) {
     switch (op.tile) {

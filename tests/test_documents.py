@@ -6,15 +6,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from spikformer import create_model, list_models
+from spikformer import create_model, engine, list_models
 from spikformer.nn import NEURONS, resolve
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+COMPILES = {"engine.md"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(path, marks=pytest.mark.compiled if path.name in COMPILES else ())
+        for path in DOCUMENTS
+    ],
+    ids=lambda path: path.name,
+)
 def test_every_block_of_python_runs(document, tmp_path, monkeypatch):
+    if document.name in COMPILES and engine.missing():
+        pytest.skip(engine.missing())
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL):

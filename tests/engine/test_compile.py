@@ -108,12 +108,10 @@ def test_int8_keeps_the_mean_current_of_the_example():
     exact, integers = (compile(made, images, p, threads=1) for p in ("float32", "int8"))
     values = exact.trace(images)
     for layer in exact.plan.layers[1:]:
-        mean = values[layer.input].mean((0, 1, 3, 4)) if layer.input in values else None
-        currents = []
-        for each in (exact, integers):
-            weight = each.arrays[f"{layer.name}.weight"].astype(np.float64)
-            weight *= each.arrays.get(f"{layer.name}.scale", np.float32(1))
-            currents.append(mean @ weight.sum(0) + each.arrays[f"{layer.name}.bias"])
+        currents = [
+            layer_currents(layer, each.arrays, values[layer.input]).mean((0, 1, 3, 4))
+            for each in (exact, integers)
+        ]
         np.testing.assert_allclose(*currents, rtol=1e-4, atol=1e-4)
 
 
@@ -289,6 +287,42 @@ def perceptron():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 9), nn.ReLU(), nn.Linear(9, 2)).eval()
 
 
+class OverChannels(nn.Module):
+    """As many tokens as channels: shapes alone do not tell one mean from the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = tiny(pools=(True, False)).float()  # 16 channels, 16 tokens
+
+    def forward(self, images):
+        features = self.model.forward_features_steps(images).mean(0)
+        return self.model.head(features.mean(-1))
+
+
+def after_stage(change):
+    model = tiny().float()
+    model.stem.stages[0] = Changed(model.stem.stages[0], change)
+    return model.eval()
+
+
+def before_neuron(change):
+    model = tiny().float()
+    fc1 = model.blocks[0].mlp.fc1
+    fc1.neuron = nn.Sequential(Wrapped(nn.Identity(), lambda _, x: change(x)), fc1.neuron)
+    return model.eval()
+
+
+class Changed(nn.Module):
+    """A stage of the stem whose spikes are changed."""
+
+    def __init__(self, stage, change):
+        super().__init__()
+        self.stage, self.change = stage, change
+
+    def forward(self, x, repeats=1):
+        return self.change(self.stage(x, repeats))
+
+
 REFUSED = {
     "attention by softmax": (lambda: tiny(attention="vsa").float(), "the engine cannot run"),
     "a stride": (lambda: Strided().eval(), "the engine cannot run conv2d at conv2d in down:"),
@@ -317,6 +351,34 @@ REFUSED = {
         ).eval(),
         "the engine cannot run select at select",
     ),
+    "rounded pixels": (
+        lambda: Wrapped(tiny().float(), lambda model, x: model(x.to(torch.uint8).float())).eval(),
+        "the engine cannot run to at to",
+    ),
+    "spikes turned on their side": (
+        lambda: after_stage(lambda spikes: spikes.transpose(3, 4)),
+        "the engine cannot run max_pool2d",
+    ),
+    "steps taken for samples": (
+        lambda: after_stage(
+            lambda s: s.flatten(0, 1).unflatten(0, (s.shape[1], s.shape[0])).transpose(0, 1)
+        ),
+        "the engine cannot run unflatten",
+    ),
+    "currents turned on their side": (
+        lambda: before_neuron(lambda current: current.transpose(3, 4)),
+        "the engine cannot run lif",
+    ),
+    "channels shuffled": (
+        lambda: before_neuron(
+            lambda current: current.unflatten(2, (2, -1)).transpose(2, 3).flatten(2, 3)
+        ),
+        "the engine cannot run lif",
+    ),
+    "a mean over channels": (
+        lambda: OverChannels().eval(),
+        "the engine cannot run mean",
+    ),
     "what has no graph": (
         lambda: Wrapped(tiny().float(), lambda model, x: model(x * x.max().item())).eval(),
         "the engine cannot run|cannot be exported",
@@ -330,6 +392,54 @@ def test_what_cannot_run_is_refused_in_one_sentence(name):
     with pytest.raises(ConfigError, match=sentence) as caught:
         compile(build(), pictures(4))
     assert "\n" not in str(caught.value)
+
+
+ACCEPTED = {
+    "dropout in eval mode": lambda: Wrapped(
+        tiny().float(), lambda model, x: nn.functional.dropout(model(x), 0.5, training=False)
+    ).eval(),
+    "a block that runs twice": lambda: twice(),
+    "another name for Q, K and V": lambda: renamed(),
+}
+
+
+def twice():
+    model = tiny().float()
+    model.blocks[1] = model.blocks[0]
+    return model
+
+
+def renamed():
+    model = tiny().float()
+    for block in model.blocks:
+        attention = block.attention
+        attention.qkv = Wrapped(attention.qkv, lambda layer, x: layer(x))
+    return model
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_what_is_the_same_network_in_other_words_runs(name):
+    made = ACCEPTED[name]().eval()
+    engine = compile(made, pictures(), threads=1)
+    with torch.no_grad():
+        near = np.isclose(engine(pictures()), made(pictures()).numpy(), rtol=1e-4, atol=1e-5)
+    assert near.all(1).sum() >= 15
+
+
+def test_an_engine_made_from_frames_does_not_guess_how_often_to_see_a_still_image():
+    made = tiny().float()
+    frames = torch.stack([pictures()] * 7, 1)
+    with pytest.raises(ConfigError, match="compiled on frames"):
+        compile(made, frames, threads=1)(pictures())
+
+
+def test_a_state_belongs_to_its_weights():
+    made = tiny().float()
+    exact, integers = (compile(made, pictures(), p, threads=1) for p in ("float32", "int8"))
+    stream = exact.stream()
+    stream(pictures())
+    with pytest.raises(ConfigError, match="not of this network: it belongs to other weights"):
+        integers.stream(stream.state)
 
 
 def test_a_model_of_float16_statistics_lowers_too():

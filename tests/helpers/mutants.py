@@ -17,7 +17,8 @@ from safetensors.numpy import save
 from helpers.plans import Builder
 from spikformer.engine import load
 from spikformer.engine._engine import Engine
-from spikformer.engine._file import KEY, VERSION, _digest
+from spikformer.engine._file import KEY, VERSION
+from spikformer.engine._file import digest as digest_of
 from spikformer.engine._stream import State
 from spikformer.errors import SpikformerError
 
@@ -56,7 +57,7 @@ def encoded(plan, arrays, *, facts="{}", digest=None, **about):
     """A file with this plan, and by default the digest that belongs to it."""
     text = plan if isinstance(plan, str) else json.dumps(plan)
     if digest is None:
-        digest = _digest(text + facts, arrays)
+        digest = digest_of(text + facts, arrays)
     about = {"version": VERSION, "plan": text, "facts": facts, "digest": digest} | about
     return save(arrays, metadata={KEY: json.dumps(about)})
 
@@ -270,7 +271,8 @@ def run(engine: Engine):
     assert stream(images).shape == (1, plan.head.classes)
     stream = engine.stream(State.from_bytes(stream.state.to_bytes()))
     stream(images)
-    assert engine(images).shape == (1, plan.head.classes)
+    seen = images if plan.still else images[:, None]
+    assert engine(seen).shape == (1, plan.head.classes)
 
 
 def main():

@@ -17,10 +17,12 @@ LARGEST = 127
 SHRINKS = np.linspace(0.6, 1.0, 9)
 """How much of the largest weight the scale covers; what is beyond is clipped."""
 AT_ONCE = 16
+FLOOR, TINY = 0.05, 1e-12
+"""What is added to the mean square of every input: a share of the layer's own, and a trifle."""
 
 
 class Moments(NamedTuple):
-    """Of each channel of a value, over samples, steps and positions: means of x and x squared."""
+    """Of a value, over samples and steps: means of x and of x squared, [C, H, W] each."""
 
     mean: np.ndarray
     square: np.ndarray
@@ -33,7 +35,7 @@ def moments(engine: Engine, example: Any) -> dict[str, Moments]:
         part = example[first : first + AT_ONCE]
         for name, value in engine.trace(part).items():
             x = value.astype(np.float64)
-            here = [x.mean((0, 1, 3, 4)) * len(part), np.square(x).mean((0, 1, 3, 4)) * len(part)]
+            here = [x.mean((0, 1)) * len(part), np.square(x).mean((0, 1)) * len(part)]
             before = sums.get(name)
             sums[name] = (
                 here if before is None else [a + b for a, b in zip(before, here, strict=True)]
@@ -49,18 +51,34 @@ def quantise(
     for layer in plan.layers:
         if layer.input == INPUT:
             continue
-        weight, mean_square = weights[f"{layer.name}.weight"], measured[layer.input].square
-        integers, scale = _fit(weight, mean_square)
+        weight = weights[f"{layer.name}.weight"]
+        mean, square = (by_tap(moment, layer.kernel) for moment in measured[layer.input])
+        # What did not fire on the example may fire later: no weight is free.
+        integers, scale = _fit(weight, square + FLOOR * square.mean() + TINY)
         left = weight - integers * scale.astype(np.float64)
-        shift = np.einsum("kcd,c->d", left, measured[layer.input].mean)
+        shift = np.einsum("kcd,kc->d", left, mean)
         found[f"{layer.name}.weight"] = np.ascontiguousarray(integers, np.int8)
         found[f"{layer.name}.scale"] = scale
         found[f"{layer.name}.bias"] = (weights[f"{layer.name}.bias"] + shift).astype(np.float32)
     return found
 
 
+def by_tap(moment: np.ndarray, kernel: int) -> np.ndarray:
+    """What each tap of a kernel sees on average of [C, H, W], whose border is zero: [taps, C]."""
+    _, height, width = moment.shape
+    border = kernel // 2
+    padded = np.pad(moment, [(0, 0), (border, border), (border, border)])
+    return np.stack(
+        [
+            padded[:, y : y + height, x : x + width].mean((1, 2))
+            for y in range(kernel)
+            for x in range(kernel)
+        ]
+    )
+
+
 def _fit(weight: np.ndarray, mean_square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers [taps, C, D] and scales [D]."""
+    """Integers [taps, C, D] and scales [D]; the mean squares are [taps, C]."""
     largest = np.abs(weight).max((0, 1))
     largest[largest == 0] = 1.0
     grid = 2.0 ** np.ceil(np.log2(largest / LARGEST))
@@ -69,7 +87,7 @@ def _fit(weight: np.ndarray, mean_square: np.ndarray) -> tuple[np.ndarray, np.nd
     for candidate in (grid, *(largest / LARGEST * shrink for shrink in SHRINKS[::-1])):
         s = candidate.astype(np.float32)
         q = np.clip(np.rint(weight / s), -LARGEST, LARGEST)
-        error = np.einsum("kcd,c->d", np.square(weight - q * s), mean_square + 1e-12)
+        error = np.einsum("kcd,kc->d", np.square(weight - q * s), mean_square)
         better = error < best_error
         best_error[better], scale[better] = error[better], s[better]
         integers[..., better] = q[..., better]

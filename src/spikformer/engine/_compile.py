@@ -43,16 +43,19 @@ def compile(
     Raises:
         ConfigError: when the model does what the engine cannot, or an argument is unknown.
     """
+    import torch
+
     from spikformer.export.lower import lower
 
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))
     if getattr(example, "ndim", 0) not in (4, 5) or not len(example):
         raise ConfigError("example must be images [B, C, H, W] or frames [B, T, C, H, W]")
+    example = torch.as_tensor(example)
     plan, weights = lower(model, example)
     options = {"threads": threads, "instruction_set": instruction_set}
     floats = {name: np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
-    measured = moments(Engine(plan, floats, **options), example)
+    measured = moments(Engine(plan, floats, **options), example.detach().float().cpu())
     plan = _with_rates(plan, measured)
     if precision == "int8":
         floats |= quantise(plan, weights, measured)

@@ -1,5 +1,6 @@
 """What `compile` and `load` return: a network that answers, tells how it runs, and is saved."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from spikformer.engine import _library
 from spikformer.engine._packing import ARITHMETIC, PATHS, check_arrays
 from spikformer.engine._run import Call, Runner
 from spikformer.engine._stream import State, Stream
-from spikformer.errors import ConfigError, first_line
+from spikformer.errors import ConfigError, first_line, unknown_name
 from spikformer.export.plan import INPUT, SPIKES, Plan
 
 GROUP = 8
@@ -46,7 +47,8 @@ class Engine:
         threads: None takes the processors that this process may use.
         instruction_set: None takes the best; see `instruction_sets()`.
         facts: What else the file is to say, as JSON can: classes, means of pixels.
-        forced: `path` (`events` or `dense`) and `tile`, instead of what is best.
+        path: `events` or `dense` for all layers that read spikes, instead of what is best.
+        tile: Columns that event-driven layers add at once, likewise.
 
     Raises:
         ConfigError: when the kernels were not built, or an argument is unknown.
@@ -61,19 +63,31 @@ class Engine:
         threads: int | None = None,
         instruction_set: str | None = None,
         facts: Mapping[str, Any] | None = None,
-        **forced: Any,
+        path: str | None = None,
+        tile: int | None = None,
     ) -> None:
+        if path not in (None, *PATHS):
+            raise unknown_name("path", str(path), PATHS)
         if threads is not None and not 0 < threads <= MOST_THREADS:
             raise ConfigError(f"threads must be 1 to {MOST_THREADS}, got {threads}")
         check_arrays(plan, arrays)
         self.plan = plan
         self.arrays = arrays
         self.facts = dict(facts or {})
+        try:
+            json.dumps(self.facts)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"facts must be what JSON can write: {first_line(error)}") from error
         self.precision = "int8" if any(n.endswith(".scale") for n in arrays) else "float32"
         self.threads = threads or min(_processors(), MOST_THREADS)
         self.instruction_set = _library.check_instruction_set(instruction_set)
         self._runner = Runner(
-            plan, arrays, threads=self.threads, instruction_set=self.instruction_set, **forced
+            plan,
+            arrays,
+            threads=self.threads,
+            instruction_set=self.instruction_set,
+            path=path,
+            tile=tile,
         )
 
     def __call__(self, images: Any) -> np.ndarray:
@@ -128,6 +142,8 @@ class Engine:
 
     def seconds(self, images: Any, repeats: int = 1) -> dict[str, float]:
         """Mean seconds that each operation takes on these images, by its output's name."""
+        if repeats < 1:
+            raise ConfigError(f"repeats must be at least 1, got {repeats}")
         frames, steps = self._frames(images)
         took = np.zeros(len(self.plan.operations))
         for first in range(0, len(frames), GROUP):
@@ -189,6 +205,8 @@ class Engine:
             )
         if array.ndim == 5:
             return array, array.shape[1]
+        if not plan.still:
+            raise ConfigError("this engine was compiled on frames, and sees frames [B, T, C, H, W]")
         return array[:, None], plan.steps
 
 

@@ -26,8 +26,8 @@ def save(engine: "Engine", path: str | os.PathLike[str]) -> None:
 
     plan = engine.plan.to_json()
     facts = json.dumps(engine.facts)
-    digest = _digest(plan + facts, engine.arrays)
-    about = {"version": VERSION, "plan": plan, "facts": facts, "digest": digest}
+    about = {"version": VERSION, "plan": plan, "facts": facts}
+    about["digest"] = digest(plan + facts, engine.arrays)
     with replacing(path) as partial:
         save_file(engine.arrays, partial, metadata={KEY: json.dumps(about)})
 
@@ -75,7 +75,7 @@ def read(path: Path) -> tuple[Plan, dict[str, np.ndarray], dict[str, Any]]:
         raise WeightsError(
             f"{path} is an engine of version {about.get('version')}, and this is {VERSION}"
         )
-    if about.get("digest") != _digest(about["plan"] + about["facts"], arrays):
+    if about.get("digest") != digest(about["plan"] + about["facts"], arrays):
         raise WeightsError(f"{path} is damaged: its digest is not what it was written with")
     return Plan.from_json(about["plan"]), arrays, _facts(path, about["facts"])
 
@@ -101,10 +101,11 @@ def is_engine(path: Path) -> bool:
         return False
 
 
-def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(text.encode(errors="surrogatepass"))
+def digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a text and arrays with their names, hexadecimal."""
+    sha = hashlib.sha256(text.encode(errors="surrogatepass"))
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+        sha.update(array.data)
+    return sha.hexdigest()

@@ -6,11 +6,13 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from spikformer.engine import _library
+from spikformer.engine._file import digest
 from spikformer.engine._packing import DENSE, DOT8, Packed, empty, pack
 from spikformer.errors import ConfigError
 from spikformer.export.plan import (
@@ -48,7 +50,7 @@ class Runner:
     """A plan with packed weights on one instruction set, and a pool of threads.
 
     Args:
-        forced: `path` and `tile` for `pack`, in place of what is best.
+        path, tile: As in `pack`.
     """
 
     def __init__(
@@ -58,20 +60,17 @@ class Runner:
         *,
         threads: int,
         instruction_set: str,
-        **forced: Any,
+        path: str | None = None,
+        tile: int | None = None,
     ) -> None:
         self.plan, self.values = plan, plan.values()
+        self._arrays = arrays
         self.threads = threads
         self.instruction_set = instruction_set
         self.library = _library.library()
+        options: Any = {"instruction_set": instruction_set, "path": path, "tile": tile}
         self.packed: dict[str, Packed] = {
-            layer.name: pack(
-                layer,
-                self.values[layer.input],
-                arrays,
-                instruction_set=instruction_set,
-                **forced,
-            )
+            layer.name: pack(layer, self.values[layer.input], arrays, **options)
             for layer in plan.layers
         }
         head = plan.head
@@ -83,14 +82,19 @@ class Runner:
         self.lock = threading.Lock()
         self._kept: dict[Call, Prepared] = {}
 
+    @cached_property
+    def digest(self) -> str:
+        """Tells this network from all others."""
+        return digest(self.plan.to_json(), self._arrays)
+
     @contextmanager
     def running(self, call: Call) -> Iterator["Prepared"]:
         """Buffers for a way of calling, kept for the next time; nobody else has them meanwhile."""
         with self.lock:
-            if call not in self._kept:
-                while len(self._kept) >= MOST_KEPT:
-                    self._kept.pop(next(iter(self._kept)))
-                self._kept[call] = self.fresh(call)
+            prepared = self._kept.pop(call, None)
+            while prepared is None and len(self._kept) >= MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))  # the one that waited longest
+            self._kept[call] = prepared or self.fresh(call)
             yield self._kept[call]
 
     def fresh(self, call: Call) -> "Prepared":
@@ -101,13 +105,14 @@ class Runner:
         pointer = None
         if seconds is not None:
             pointer = seconds.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
-        self.library.spk_run(
+        status = self.library.spk_run(
             prepared.operations,
             len(prepared.operations),
             self.instruction_set.encode(),
             self._threads(),
             pointer,
         )
+        assert status == 0, "the instruction set was checked"
 
     def _threads(self) -> Any:
         """The pool; a forked process has none of its parent's threads, and makes its own."""
@@ -116,7 +121,8 @@ class Runner:
             if pool is None:
                 raise ConfigError(f"the system does not give {self.threads} threads: ask for fewer")
             self._pool, self._process = pool, os.getpid()
-            weakref.finalize(self, _free, self.library, self._pool, self._process)
+            finalizer = weakref.finalize(self, _free, self.library, pool, self._process)
+            finalizer.atexit = False  # a thread of someone's may still be in there
         return self._pool
 
 
@@ -252,7 +258,6 @@ def _shared(runner: Runner, call: Call) -> Mapping[str, np.ndarray]:
                 border = operation.kernel // 2 * 2
                 area = (value.height + border) * (value.width + border)
                 row = -(-value.channels // 4) * 4 * (1 if packed.arithmetic == DOT8 else 4)
-                # Products of four positions at once may read beyond the last row.
                 dense = max(dense, area * row)
             else:
                 events = max(events, events_per_step(value))

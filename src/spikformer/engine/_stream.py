@@ -10,7 +10,8 @@ from spikformer.engine._run import Call, Runner
 from spikformer.errors import ConfigError, WeightsError, first_line
 from spikformer.export.plan import INPUT
 
-SUMS, STEPS = ".logits", ".steps"
+SUMS, STEPS, NETWORK = ".logits", ".steps", ".network"
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,21 @@ class State:
         potentials: Of each neuron layer by name, float32, padded as the kernels want them.
         sums: Of the logits so far, [B, K], float64.
         steps: Frames so far.
+        network: Digest of the plan and weights that it belongs to, hexadecimal.
     """
 
     potentials: dict[str, np.ndarray]
     sums: np.ndarray
     steps: int
+    network: str
 
     def to_bytes(self) -> bytes:
         """The state as a safetensors file."""
         from safetensors.numpy import save
 
         steps = np.array([self.steps], np.int64)
-        return save(self.potentials | {SUMS: self.sums, STEPS: steps})
+        network = np.frombuffer(bytes.fromhex(self.network), np.uint8)
+        return save(self.potentials | {SUMS: self.sums, STEPS: steps, NETWORK: network})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "State":
@@ -46,14 +50,16 @@ class State:
 
         try:
             arrays = load(data)
-            sums, steps = arrays.pop(SUMS), arrays.pop(STEPS)
+            sums, steps, network = (arrays.pop(name) for name in (SUMS, STEPS, NETWORK))
         except (SafetensorError, *UNREADABLE) as error:
             raise WeightsError(f"this is no state of an engine: {first_line(error)}") from error
         if steps.shape != (1,) or steps.dtype != np.int64 or steps[0] < 0:
             raise WeightsError("this is no state of an engine: its number of steps is none")
         if sums.ndim != 2 or sums.dtype != np.float64:
             raise WeightsError("this is no state of an engine: its sums of logits are none")
-        return cls(arrays, sums, int(steps[0]))
+        if network.shape != (DIGEST_BYTES,) or network.dtype != np.uint8:
+            raise WeightsError("this is no state of an engine: its network's digest is none")
+        return cls(arrays, sums, int(steps[0]), network.tobytes().hex())
 
 
 class Stream:
@@ -86,17 +92,17 @@ class Stream:
             self._begin(len(array))
         prepared = self._prepared
         assert prepared is not None
-        prepared.buffers[INPUT][:, 0] = array
         with self._runner.lock:
+            prepared.buffers[INPUT][:, 0] = array
             self._runner.run(prepared)
-        logits = prepared.step_logits[:, 0].copy()
-        self._sums += logits
-        self.steps += 1
+            logits = prepared.step_logits[:, 0].copy()
+            self._sums += logits
+            self.steps += 1
         return logits
 
     @property
     def logits(self) -> np.ndarray:
-        """The mean over the steps so far, [B, K]: what the whole clip gives after its last frame.
+        """The mean over the steps so far, [B, K]; after a clip's last frame its logits, to rounding.
 
         Raises:
             ConfigError: before the first frame.
@@ -115,11 +121,13 @@ class Stream:
         if self._prepared is None:
             raise ConfigError("a stream has no state before its first frame")
         copies = {name: array.copy() for name, array in self._prepared.state.items()}
-        return State(copies, self._sums.copy(), self.steps)
+        return State(copies, self._sums.copy(), self.steps, self._runner.digest)
 
     def _begin(self, streams: int) -> None:
         given = self._given
         classes = self._runner.plan.head.classes
+        if given is not None and given.network != self._runner.digest:
+            raise ConfigError("the state is not of this network: it belongs to other weights")
         if (given is not None and given.sums.shape != (streams, classes)) or not streams:
             raise ConfigError("the state is not of this network: its logits have another shape")
         self._prepared = self._runner.fresh(Call(streams, 1, 1, streaming=True))

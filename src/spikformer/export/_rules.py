@@ -2,158 +2,98 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spikformer.export.plan import INPUT, Add, Attention, Head, Layer, Neuron, Operation, Pool
+from spikformer.export._axes import Axes
+from spikformer.export._symbols import Current, Map, Reader, Rule, is_image, is_whole
+from spikformer.export.plan import INPUT, Add, Attention, Head, Layer, Neuron, Pool
 
 
-@dataclass(frozen=True)
-class Map:
-    """A value of the plan, however its leading dimensions are folded."""
+def _moving(move: Callable[[Axes, Mapping[str, Any], tuple[int, ...]], Axes | None]) -> Rule:
+    """The rule of an operation that only moves axes about."""
 
-    name: str
+    def rule(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
+        source = reader.of(node.args[0])
+        if not isinstance(source, Map | Current):
+            return None
+        axes = move(source.axes, given, tuple(node.meta["val"].shape))
+        return None if axes is None else replace(source, axes=axes)
 
-
-@dataclass(frozen=True)
-class Current:
-    """What a neuron is yet to make spikes of: a layer or an attention without one."""
-
-    operation: Layer | Attention
-    weight: np.ndarray | None = None
-    bias: np.ndarray | None = None
+    return rule
 
 
-@dataclass(frozen=True)
-class Heads:
-    """Q, K and V of a layer's spikes: all three, or the one at `part`."""
-
-    source: Map
-    heads: int
-    part: int | None = None
-    pool: int = 1
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Features on their way to the head, and the axes that are left of them."""
-
-    source: Map
-    axes: str = "TBDN"
-
-
-class Reader(Protocol):
-    """What rules may ask of, and tell, whoever reads the graph."""
-
-    steps: int
-    arrays: dict[str, np.ndarray]
-    targets: dict[str, str]
-
-    def of(self, argument: Any) -> Any:
-        """What a node became; numbers and tensors as they are."""
-        ...
-
-    def array(self, argument: Any) -> np.ndarray:
-        """A parameter's numbers, in float64."""
-        ...
-
-    def emit(self, operation: Operation) -> Map:
-        """Append to the plan; what it writes."""
-        ...
-
-
-Rule = Callable[[Reader, Any, Mapping[str, Any]], Any]
-
-
-def _shape(node: Any) -> tuple[int, ...]:
-    return tuple(node.meta["val"].shape)
-
-
-def _moved(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
-    """Reshapes that keep [C, H, W] at the end, or take heads apart and together."""
-    source_node = node.args[0]
-    source = reader.of(source_node)
-    before, after = _shape(source_node), _shape(node)
-    if isinstance(source, Map) and source.name == INPUT and "transpose" in str(node.target):
-        return source if (given["dim0"], given["dim1"]) == (0, 1) else None
-    if isinstance(source, Map) and len(after) == 7 and after[-2:] == before[-2:]:
-        return Heads(source, after[3]) if after[2] == 3 else None
-    if isinstance(source, Map) and len(before) == 5 and given.get("start_dim") == 3:
-        return Mean(source)  # [T, B, D, H W]: the head's, and refused if not
-    if before[-3:] != after[-3:] and not isinstance(source, (Heads, Current)):
-        return None
-    return source
-
-
-def _transposed(reader: Reader, node: Any, _given: Mapping[str, Any]) -> Any:
-    source = reader.of(node.args[0])
-    if not isinstance(source, Mean):
-        return None
-    *before, one, two = source.axes
-    return replace(source, axes="".join([*before, two, one]))
-
-
-HEADS_APART, HEADS_TOGETHER = [2, 0, 1, 3, 5, 6, 4], [0, 1, 3, 4, 2, 5]
-
-
-def _permuted(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
-    source = reader.of(node.args[0])
-    wanted = {Heads: HEADS_APART, Current: HEADS_TOGETHER}.get(type(source))
-    return source if given["dims"] == wanted else None
-
-
-def _channels_moved(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
-    source = reader.of(node.args[0])
-    right = (given["source"], given["destination"]) in ((-1, 2), ([-1], [2]))
-    return source if isinstance(source, Current) and right else None
+def _moved(axes: Axes, given: Mapping[str, Any], _shape: tuple[int, ...]) -> Axes | None:
+    source, destination = (
+        [n] if isinstance(n, int) else n for n in (given["source"], given["destination"])
+    )
+    return axes.moved(source[0], destination[0]) if len(source) == len(destination) == 1 else None
 
 
 def _expanded(reader: Reader, node: Any, _given: Mapping[str, Any]) -> Any:
-    """A still image's current, seen at every step."""
-    reader.steps = _shape(node)[0]
-    return reader.of(node.args[0])
+    """The current of a still image, seen at every step."""
+    source, shape = reader.of(node.args[0]), tuple(node.meta["val"].shape)
+    still = (
+        isinstance(source, Current)
+        and isinstance(source.operation, Layer)
+        and source.operation.input == INPUT
+        and len(shape) == len(source.axes.groups)
+        and shape[1:] == source.axes.shape[1:]
+        and reader.steps in (1, shape[0])
+    )
+    if not still:
+        return None
+    reader.steps = shape[0]
+    return replace(source, axes=source.axes.with_group(0, ("T", shape[0])))
 
 
 def _unbound(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
-    source = reader.of(node.args[0])
-    return source if isinstance(source, Heads) and given["dim"] == 0 else None
+    """Q, K and V: thirds of the channels. Which one is in `part`, from the next node on."""
+    source, dim = reader.of(node.args[0]), given["dim"]
+    if not isinstance(source, Map) or source.part is not None:
+        return None
+    thirds = source.axes.groups[dim] == (("C0", 3),)
+    return replace(source, axes=source.axes.without(dim), part=-1) if thirds else None
 
 
 def _picked(reader: Reader, node: Any, _given: Mapping[str, Any]) -> Any:
     source, index = reader.of(node.args[0]), node.args[1]
-    if isinstance(source, Heads):
+    if isinstance(source, Map) and source.part == -1:
         return replace(source, part=index)
     return source if index == 0 else "potential"  # of a neuron: its spikes
 
 
 def _convolved(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
-    source = reader.of(given["input"])
+    source, name = reader.of(given["input"]), _parameter(reader, given["weight"])
+    if not is_whole(source) or name is None:
+        return None
     weight = reader.array(given["weight"])
     out, channels, *kernel = weight.shape
-    side = kernel[0]
     plain = (
         kernel in ([1, 1], [3, 3])
+        and is_image(source.axes)
         and all(stride == 1 for stride in given["stride"])
-        and all(padding == side // 2 for padding in given["padding"])
+        and all(padding == kernel[0] // 2 for padding in given["padding"])
         and all(dilation == 1 for dilation in given["dilation"])
         and given["groups"] == 1
     )
-    if not isinstance(source, Map) or not plain:
+    if not plain:
         return None
-    name = reader.targets[given["weight"].name].removesuffix(".weight").removesuffix(".conv")
     bias = np.zeros(out) if given["bias"] is None else reader.array(given["bias"])
-    layer = Layer(name, source.name, f"{name}.spikes", side, out, Neuron())
-    taps = weight.transpose(2, 3, 1, 0).reshape(side * side, channels, out)
-    return Current(layer, taps, bias)
+    layer = Layer(name.removesuffix(".conv"), source.name, "", kernel[0], out, Neuron())
+    taps = weight.transpose(2, 3, 1, 0).reshape(kernel[0] ** 2, channels, out)
+    return Current(layer, source.axes.with_group(1, ("C", out)), taps, bias)
 
 
 def _normed(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(given["input"])
     if not isinstance(source, Current) or source.weight is None or given["training"]:
+        return None
+    if source.axes.groups[1] != Axes.of(C=source.weight.shape[2]).groups[0]:
         return None
     mean, variance = reader.array(given["running_mean"]), reader.array(given["running_var"])
     scale = 1 / np.sqrt(variance + given["eps"])
@@ -167,16 +107,29 @@ def _normed(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _fired(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
+    """A neuron over [T, B, C, H, W], time first."""
     source = reader.of(given["current"])
-    if not isinstance(source, Current) or given["v0"] is not None:
+    if not isinstance(source, Current) or given["v0"] is not None or len(source.axes.groups) != 5:
         return None
-    operation = replace(source.operation, neuron=_neuron(reader, given))
+    steps, batch, channels, height, width = source.axes.shape
+    folded, suffix = [("C", channels)], "spikes"
+    if isinstance(source.operation, Attention):
+        heads = source.operation.heads
+        folded, suffix = [("h", heads), ("d", channels // heads)], "attended"
+    wanted = Axes.of(T=steps, B=batch, C=channels, H=height, W=width).with_group(2, *folded)
+    if source.axes != wanted or steps != reader.steps:
+        return None
+    name = reader.unused(source.operation.name)
+    operation = replace(
+        source.operation, name=name, output=f"{name}.{suffix}", neuron=_neuron(reader, given)
+    )
     if isinstance(operation, Layer):
         assert source.weight is not None
         assert source.bias is not None
-        reader.arrays[f"{operation.name}.weight"] = source.weight
-        reader.arrays[f"{operation.name}.bias"] = source.bias
-    return reader.emit(operation)
+        reader.arrays[f"{name}.weight"] = source.weight
+        reader.arrays[f"{name}.bias"] = source.bias
+    axes = Axes.of(T=steps, B=batch, C=channels, H=height, W=width)
+    return Map(reader.emit(operation), axes)
 
 
 def _neuron(reader: Reader, given: Mapping[str, Any]) -> Neuron:
@@ -192,41 +145,57 @@ def _neuron(reader: Reader, given: Mapping[str, Any]) -> Neuron:
     return Neuron(charge, tau, rate, float(given["threshold"]), rest, reset is None)
 
 
-def _pooled(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
+def _pooled(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
     source = reader.of(given["self"])
     window = [given[name] for name in ("kernel_size", "stride", "padding")]
-    if given["ceil_mode"] or given["dilation"] not in (1, [1, 1]):
+    if not isinstance(source, Map) or given["ceil_mode"] or given["dilation"] not in (1, [1, 1]):
         return None
-    if isinstance(source, Heads):
+    if source.part is not None:
         width = window[0][0]
-        right = window == [[width, 1], [1, 1], [width // 2, 0]]
+        tokens = len(source.axes.groups) == 4 and {name for name, _ in source.axes.groups[2]} <= {
+            "H",
+            "W",
+        }
+        right = window == [[width, 1], [1, 1], [width // 2, 0]] and tokens
         return replace(source, pool=width) if right and source.pool == 1 else None
-    if not isinstance(source, Map) or window != [[3, 3], [2, 2], [1, 1]]:
+    shape = tuple(node.meta["val"].shape)
+    if not is_whole(source) or not is_image(source.axes) or window != [[3, 3], [2, 2], [1, 1]]:
         return None
-    return reader.emit(Pool(source.name, f"{source.name}.pooled"))
+    output = reader.emit(Pool(source.name, f"{source.name}.pooled"))
+    axes = source.axes.with_group(2, ("H", shape[2])).with_group(3, ("W", shape[3]))
+    return Map(output, axes)
 
 
 def _added(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
     one, two = reader.of(given["self"]), reader.of(given["other"])
-    if not (isinstance(one, Map) and isinstance(two, Map)) or given["alpha"] != 1:
+    if not (is_whole(one) and is_whole(two)) or one.axes != two.axes or given["alpha"] != 1:
         return None
-    return reader.emit(Add(one.name, two.name, node.name))
+    return Map(reader.emit(Add(one.name, two.name, node.name)), one.axes)
 
 
 def _attended(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
-    q, k, v = (reader.of(given[name]) for name in "qkv")
-    right = (
-        all(isinstance(part, Heads) for part in (q, k, v))
-        and [part.part for part in (q, k, v)] == [0, 1, 2]
-        and len({part.source for part in (q, k, v)}) == 1
-        and q.pool == k.pool
-        and v.pool == 1
-    )
-    if not right:
+    """Q, K, V [T, B, h, N, d], taken out of one layer's [T, B, (3 h d), H, W]."""
+    parts = [reader.of(given[name]) for name in "qkv"]
+    if not all(isinstance(part, Map) and part.part == i for i, part in enumerate(parts)):
         return None
-    name = q.source.name.removesuffix(".spikes").removesuffix(".qkv")
-    output = f"{name}.attended"
-    return Current(Attention(name, q.source.name, output, q.heads, 1.0, Neuron(), q.pool))
+    q, k, v = parts
+    atoms = dict(atom for group in q.axes.groups for atom in group)
+    height, width = atoms.get("H", 1), atoms.get("W", 1)
+    if len(q.axes.groups) != 5 or len({(part.name, part.axes) for part in parts}) > 1:
+        return None
+    steps, batch, heads, tokens, each = q.axes.shape
+    whole = Axes.of(T=steps, B=batch, C=3 * heads * each, H=height, W=width)
+    split = whole.reshaped((steps, batch, 3, heads, each, height, width))
+    apart = split and split.permuted([0, 1, 3, 5, 6, 4]).reshaped(
+        (steps, batch, heads, tokens, each)
+    )
+    if q.axes != apart or q.pool != k.pool or v.pool != 1:
+        return None
+    layer = q.name.removesuffix(".spikes")
+    name = layer.removesuffix(".qkv") if layer.endswith(".qkv") else f"{layer}.attention"
+    axes = Axes.of(T=steps, B=batch, h=heads, N=1, d=each)
+    axes = axes.with_group(3, ("H", height), ("W", width))
+    return Current(Attention(name, q.name, "", heads, 1.0, Neuron(), q.pool), axes)
 
 
 def _scaled(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
@@ -241,45 +210,72 @@ def _scaled(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _averaged(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
+    """Over steps and positions."""
     source, dims = reader.of(node.args[0]), given.get("dim")
-    if not isinstance(source, Mean) or not dims or given["keepdim"]:
+    if not isinstance(source, Map) or source.part is not None or not dims or given["keepdim"]:
         return None
-    gone = {source.axes[dim] for dim in dims}
-    return replace(source, axes="".join(axis for axis in source.axes if axis not in gone))
+    axes = source.axes
+    for dim in sorted((dim % len(axes.groups) for dim in dims), reverse=True):
+        if any(name not in "THW" for name, _ in axes.groups[dim]):
+            return None
+        axes = axes.without(dim)
+    return replace(source, axes=axes, mean=True)
 
 
 def _classified(reader: Reader, _node: Any, given: Mapping[str, Any]) -> Any:
-    source = reader.of(given["input"])
-    if not isinstance(source, Mean) or source.axes != "BD":
+    source, name = reader.of(given["input"]), _parameter(reader, given["weight"])
+    if not isinstance(source, Map) or not source.mean or name is None:
         return None
-    name = reader.targets[given["weight"].name].removesuffix(".weight")
+    if [[name for name, _ in group] for group in source.axes.groups] not in (
+        [["B"], ["C"]],
+        [["B"], []],
+    ):
+        return None
     weight = reader.array(given["weight"])
     reader.arrays[f"{name}.weight"] = weight
-    without = np.zeros(len(weight))
-    reader.arrays[f"{name}.bias"] = (
-        without if given["bias"] is None else reader.array(given["bias"])
+    bias = np.zeros(len(weight)) if given["bias"] is None else reader.array(given["bias"])
+    reader.arrays[f"{name}.bias"] = bias
+    return Map(reader.emit(Head(name, source.name, len(weight))), source.axes)
+
+
+def _cast(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
+    """To another floating-point type, which spikes and counts do not mind."""
+    source, dtype = reader.of(node.args[0]), given.get("dtype")
+    exact = dtype in (None, torch.float32, torch.float64) or (
+        dtype.is_floating_point and isinstance(source, Map) and source.name != INPUT
     )
-    return reader.emit(Head(name, source.source.name, len(weight)))
+    return source if exact else None
 
 
-def _unchanged(reader: Reader, node: Any, _given: Mapping[str, Any]) -> Any:
-    return reader.of(node.args[0])
+def _unchanged(reader: Reader, node: Any, given: Mapping[str, Any]) -> Any:
+    return None if given.get("train") else reader.of(node.args[0])  # dropout in eval mode
 
+
+def _parameter(reader: Reader, argument: Any) -> str | None:
+    """The module whose weight this is; None for tensors that were computed."""
+    name = getattr(argument, "name", None)
+    target = reader.targets.get(name) if isinstance(name, str) else None
+    return None if target is None else target.removesuffix(".weight")
+
+
+_reshaped = _moving(lambda axes, _, shape: axes.reshaped(shape))
 
 RULES: Mapping[str, Rule] = {
-    "unsqueeze": _unchanged,
-    "to": _unchanged,
     "_assert_tensor_metadata": _unchanged,
     "contiguous": _unchanged,
     "clone": _unchanged,
-    "flatten": _moved,
-    "unflatten": _moved,
-    "reshape": _moved,
-    "view": _moved,
-    "transpose": _moved,
-    "mT": _transposed,
-    "permute": _permuted,
-    "movedim": _channels_moved,
+    "dropout": _unchanged,
+    "to": _cast,
+    "unsqueeze": _reshaped,
+    "squeeze": _reshaped,
+    "flatten": _reshaped,
+    "unflatten": _reshaped,
+    "reshape": _reshaped,
+    "view": _reshaped,
+    "transpose": _moving(lambda axes, given, _: axes.swapped(given["dim0"], given["dim1"])),
+    "mT": _moving(lambda axes, *_: axes.swapped(-2, -1)),
+    "permute": _moving(lambda axes, given, _: axes.permuted(given["dims"])),
+    "movedim": _moving(_moved),
     "expand": _expanded,
     "unbind": _unbound,
     "getitem": _picked,

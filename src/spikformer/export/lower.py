@@ -4,15 +4,20 @@ The exported graph is read node by node. What is not a spiking operation of ours
 dimensions about, is refused by name.
 """
 
+import itertools
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikformer.errors import ConfigError, first_line
-from spikformer.export._rules import RULES, Map
-from spikformer.export.plan import INPUT, Head, Operation, Plan
+from spikformer.errors import ConfigError, WeightsError, first_line
+from spikformer.export._axes import Axes
+from spikformer.export._rules import RULES
+from spikformer.export._symbols import Map
+from spikformer.export.plan import INPUT, Attention, Head, Layer, Operation, Plan
 
 Arrays = dict[str, np.ndarray]
 
@@ -27,12 +32,16 @@ def lower(model: nn.Module, example: Tensor) -> tuple[Plan, Arrays]:
         ConfigError: when the model cannot be exported, or does what the engine cannot.
     """
     exported = _exported(model, example)
-    reader = _GraphReader(exported, example)
+    reader = _GraphReader(exported, example.shape)
     for node in exported.graph.nodes:
         reader.read(node)
     channels, height, width = example.shape[-3:]
-    plan = Plan(channels, height, width, reader.steps, tuple(reader.operations))
-    plan.values()
+    still = example.dim() == 4
+    plan = Plan(channels, height, width, reader.steps, tuple(reader.operations), still)
+    try:
+        plan.values()
+    except WeightsError as error:  # each operation is known, and together they are none of ours
+        raise ConfigError(f"the engine cannot run this model: {error}") from error
     return plan, reader.arrays
 
 
@@ -41,13 +50,20 @@ def _exported(model: nn.Module, example: Tensor) -> Any:
         raise ConfigError("the engine runs networks in eval mode: call model.eval() first")
     try:
         with torch.no_grad():
-            return torch.export.export(model, (example[:1],))
+            return torch.export.export(model, (_batch(example),))
     except Exception as error:  # torch.export raises many kinds, with many lines
         raise ConfigError(f"the model cannot be exported: {first_line(error)}") from error
 
 
+def _batch(example: Tensor) -> Tensor:
+    """As many samples as there are not steps, so that the two cannot be taken for each other."""
+    steps = example.shape[1] if example.dim() == 5 else None
+    samples = 7 if steps != 7 else 5
+    return example[:1].expand(samples, *example.shape[1:])
+
+
 class _GraphReader:
-    def __init__(self, exported: Any, example: Tensor) -> None:
+    def __init__(self, exported: Any, shape: Sequence[int]) -> None:
         signature = exported.graph_signature
         state = dict(exported.state_dict) | dict(exported.constants)
         self.tensors = {
@@ -60,10 +76,10 @@ class _GraphReader:
             for node, target in table.items()
             if target in state
         }
-        self.targets = dict(signature.inputs_to_parameters)
+        self.targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self.images = set(signature.user_inputs)
-        self.frames = example.dim() == 5
-        self.steps = example.shape[1] if self.frames else 1
+        self.shape = shape
+        self.steps = shape[1] if len(shape) == 5 else 1
         self.found: dict[str, Any] = {}
         self.operations: list[Operation] = []
         self.arrays: Arrays = {}
@@ -71,7 +87,9 @@ class _GraphReader:
     def read(self, node: Any) -> None:
         if node.op == "placeholder":
             if node.name in self.images:
-                self.found[node.name] = Map(INPUT)
+                names = "BTCHW" if len(self.shape) == 5 else "BCHW"
+                sizes = dict(zip(names, node.meta["val"].shape, strict=True))
+                self.found[node.name] = Map(INPUT, Axes.of(**sizes))
             return
         if node.op == "output":
             self._check_output(node.args[0])
@@ -90,7 +108,8 @@ class _GraphReader:
     def _check_output(self, results: Any) -> None:
         head = self.operations[-1] if self.operations else None
         answers = [self.of(result) for result in results]
-        if not isinstance(head, Head) or answers != [Map(head.output)]:
+        names = [answer.name if isinstance(answer, Map) else None for answer in answers]
+        if not isinstance(head, Head) or names != [head.output]:
             raise ConfigError("the engine answers the logits of a linear head, and nothing else")
 
     def of(self, argument: Any) -> Any:
@@ -102,9 +121,21 @@ class _GraphReader:
     def array(self, argument: Any) -> np.ndarray:
         return self.of(argument).detach().double().cpu().numpy()
 
-    def emit(self, operation: Operation) -> Map:
-        self.operations.append(operation)
-        return Map(operation.output)
+    def emit(self, operation: Operation) -> str:
+        written = {INPUT, *(each.output for each in self.operations)}
+        output = _unlike(operation.output, written)
+        self.operations.append(replace(operation, output=output))
+        return output
+
+    def unused(self, name: str) -> str:
+        named = (Layer, Attention, Head)
+        return _unlike(name, {each.name for each in self.operations if isinstance(each, named)})
+
+
+def _unlike(name: str, others: Collection[str]) -> str:
+    """The name, with a number behind it if it is taken."""
+    names = itertools.chain([name], (f"{name} ({n})" for n in itertools.count(2)))
+    return next(each for each in names if each not in others)
 
 
 def _inside(node: Any) -> str:

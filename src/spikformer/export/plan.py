@@ -24,6 +24,8 @@ from spikformer.export._checks import (
 )
 
 PIXELS, SPIKES, COUNTS = "pixels", "spikes", "counts"
+LARGEST_WEIGHT = 128
+"""Of 8 bits."""
 CHARGES = ("sum", "multiply", "divide")
 
 
@@ -102,11 +104,14 @@ class Layer:
     def infer(self, values: Mapping[str, Value]) -> Value:
         must(self.kernel in (1, 3), f"{self.name} has a kernel of {self.kernel}, not 1 or 3")
         must(0 < self.out_channels < LARGEST_SIDE, f"{self.name} has {self.out_channels} channels")
-        rate_is_one = self.rate is None or (
+        is_rate = self.rate is None or (
             type(self.rate) in (int, float) and 0 <= self.rate <= LARGEST_COUNT
         )
-        must(rate_is_one, f"{self.name} has a rate of {self.rate}")
+        must(is_rate, f"{self.name} has a rate of {self.rate}")
         self.neuron.check(self.name)
+        before = values[self.input]
+        largest = self.kernel**2 * before.channels * before.maximum * LARGEST_WEIGHT
+        must(largest < 2**31, f"{self.name} has sums of up to {largest}, beyond 32 bits")
         return replace(values[self.input], storage=SPIKES, channels=self.out_channels, maximum=1)
 
 
@@ -206,8 +211,9 @@ class Plan:
 
     Args:
         channels, height, width: Of an image.
-        steps: How often a still image is seen.
+        steps: How often a still image is seen; of frames, how many the example had.
         operations: Each reads what an earlier one wrote; the last is the head.
+        still: Whether it sees still images: a plan made from frames does not know how often.
     """
 
     channels: int
@@ -215,6 +221,7 @@ class Plan:
     width: int
     steps: int
     operations: tuple[Operation, ...]
+    still: bool = True
 
     def values(self) -> dict[str, Value]:
         """All values by name, inferred from the images on.
@@ -255,8 +262,7 @@ class Plan:
 
     def to_json(self) -> str:
         operations = [{"kind": each.kind, **asdict(each)} for each in self.operations]
-        sides = {name: getattr(self, name) for name in ("channels", "height", "width", "steps")}
-        return json.dumps({**sides, "operations": operations})
+        return json.dumps({**vars(self), "operations": operations})
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
