@@ -19,7 +19,7 @@ PROTOTYPE: Mapping[str, Mapping[float, tuple[float, float]]] = {
 }
 """Mean input to the slowest and fastest shape, in G/s of the multiply-accumulates that a dense
 product would need. 8-bit weights are held, and added, as int16."""
-PROTOTYPE_SOURCE = "prototype measured on the same processor: two threads, AVX-512"
+PROTOTYPE_SOURCE = "a prototype on an AMD EPYC with AVX-512, two threads"
 
 
 def prototype_additions(precision: str, rate: float) -> tuple[float, float]:

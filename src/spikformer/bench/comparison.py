@@ -183,6 +183,8 @@ def compare(
     names = [name for name in CONTENDERS if name in options.contenders]
     absent = dict(prepare(materials, calibration, names, options.batches, say))
     engines = [each for each in PRECISIONS if materials.engine(each).exists()]
+    if not engines:
+        absent["dense products"] = "their shapes are read from an engine, and none takes part"
     contests = []
     for batch in options.batches:
         largest = batch == max(options.batches)
@@ -226,7 +228,7 @@ def _yardsticks(
     threads = options.threads
     return [
         (Products, shapes, threads),
-        (OneLayer, SUBJECTS[1], options.rows, threads, (ENGINE_DENSE,)),
+        (OneLayer, SUBJECTS[-1], options.rows, threads, (ENGINE_DENSE,)),
     ]
 
 

@@ -74,6 +74,7 @@ class Player:
     def __init__(self, name: str, materials: Materials, batch: int) -> None:
         self.images = materials.read_images()
         self.batch = batch
+        self.next = 0
         self.built = CONTENDERS[name].build(materials, batch)
         trim()
         self.start_mib = resident("VmRSS")
@@ -94,9 +95,14 @@ class Player:
         forget_peak()
 
     def turn(self, runs: int) -> list[float]:
-        """Seconds of each run. Of several the caches are cold in the first, which is not timed."""
-        images, took = self.images[: self.batch], []
-        for _ in range(runs + (runs > 1)):
+        """Seconds of each run, on images one after the other: the same ones for all contenders.
+
+        The caches are cold in the first, which is not timed.
+        """
+        took = []
+        for _ in range(runs + 1):
+            images = self.images[self.next : self.next + self.batch]
+            self.next = (self.next + self.batch) % (len(self.images) - self.batch + 1)
             begun = time.perf_counter()
             self.built.run(images)
             took.append(time.perf_counter() - begun)
@@ -155,7 +161,7 @@ def _spikingjelly(precision: str, materials: Materials, _batch: int) -> Built:
     from spikformer.bench.spikingjelly import carry_over, remark
 
     torch.set_num_threads(materials.threads)
-    network = carry_over(materials)
+    network = carry_over(materials).to(memory_format=torch.channels_last)
     return Built(_torch_run(network, precision), partial(remark, materials))
 
 

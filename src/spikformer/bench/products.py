@@ -65,8 +65,9 @@ def runs_per_image(layer: Layer, still: bool, steps: int) -> int:
 class Products:
     """PyTorch's dense products in a process of their own.
 
-    In 8 bits, `_int_mm` and oneDNN's u8 x s8 product (`qlinear_pointwise`, which rounds its sums to
-    bfloat16) are both tried and the faster one counts. The left matrix is 0 and 1 in all of them.
+    Each product is tried as a matrix product and as the convolution that it stands for, in 8 bits by
+    `_int_mm` and by oneDNN's u8 x s8 operations too, which round their sums to bfloat16; the fastest
+    counts. The left matrix is 0 and 1 in all of them.
     """
 
     def __init__(self, shapes: Sequence[Shape], threads: int) -> None:
@@ -111,12 +112,13 @@ def _products(shape: Shape) -> Iterator[tuple[str, Callable[[], Any]]]:
     weight = torch.from_numpy(generator.integers(-127, 128, (shape.inner, shape.columns), np.int8))
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         left, right = bits.to(dtype), weight.to(dtype)
-        yield name, lambda left=left, right=right: torch.matmul(left, right)
+        yield f"{name}, matrix", lambda left=left, right=right: torch.matmul(left, right)
+        yield f"{name}, convolution", _convolution(left, right)
     signed, unsigned = bits.to(torch.int8), bits.to(torch.uint8)
-    packed_from = weight.t().contiguous()
     for name, run in (
         ("int8, _int_mm", lambda: library._int_mm(signed, weight)),
-        ("int8, oneDNN", _onednn(unsigned, packed_from)),
+        ("int8, oneDNN", _onednn(unsigned, weight.t().contiguous())),
+        ("int8, oneDNN convolution", _onednn_convolution(unsigned, weight)),
     ):
         try:
             run()
@@ -125,7 +127,47 @@ def _products(shape: Shape) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield name, run
 
 
+def _as_images(left: Any, weight: Any) -> tuple[Any, Any]:
+    """A product's factors as images and as the weights of a convolution that costs as much."""
+    rows, inner = left.shape
+    kernel = 3 if inner % 9 == 0 else 1
+    side = next(side for side in (16, 8, 4, 2, 1) if rows % side**2 == 0)
+    channels = inner // kernel**2
+    images = left[:, :channels].contiguous().view(rows // side**2, side, side, channels)
+    weights = weight.t().contiguous().view(weight.shape[1], channels, kernel, kernel)
+    return images.permute(0, 3, 1, 2), weights
+
+
+def _convolution(left: Any, weight: Any) -> Callable[[], Any]:
+    import torch
+    import torch.nn.functional as F
+
+    images, weights = _as_images(left, weight)
+    weights = weights.contiguous(memory_format=torch.channels_last)
+    return lambda: F.conv2d(images, weights, padding=weights.shape[-1] // 2)
+
+
+def _onednn_convolution(left: Any, weight: Any) -> Callable[[], Any]:
+    import torch
+
+    images, weights = _as_images(left, weight)
+    border = [weights.shape[-1] // 2] * 2
+    places = [1, 1], border, [1, 1], 1
+    return _onednn_run(
+        torch.ops.onednn, "qconv", images, weights, (1.0, 0, *places, list(images.shape)), places
+    )
+
+
 def _onednn(left: Any, weight: Any) -> Callable[[], Any]:
+    import torch
+
+    return _onednn_run(torch.ops.onednn, "qlinear", left, weight, (), ())
+
+
+def _onednn_run(
+    operations: Any, name: str, left: Any, weight: Any, prepacking: Any, places: Any
+) -> Callable[[], Any]:
+    """One of oneDNN's quantised operations, whose weights are packed at the first run."""
     import torch
 
     packed: list[Any] = []
@@ -134,12 +176,13 @@ def _onednn(left: Any, weight: Any) -> Callable[[], Any]:
     quantised = 1.0, 0
 
     def run() -> Any:
-        operations: Any = torch.ops.onednn
         if not packed:
-            packed.append(operations.qlinear_prepack(weight, list(left.shape)))
-        weights = packed[0], scales, zeros, None
+            prepack = getattr(operations, f"{name}_prepack")
+            given = (scales, *prepacking) if prepacking else (list(left.shape),)
+            packed.append(prepack(weight, *given))
         kept = *quantised, torch.bfloat16, "none", [], ""
-        return operations.qlinear_pointwise(left, *quantised, *weights, *kept)
+        weights = packed[0], scales, zeros, None
+        return getattr(operations, f"{name}_pointwise")(left, *quantised, *weights, *places, *kept)
 
     return run
 

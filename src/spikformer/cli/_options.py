@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -52,6 +53,19 @@ def plain_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=True, justify="right" if column in numbers else "left")
     return table
+
+
+def must_be_writable(path: Path) -> None:
+    """Check where something will be written, before the work that it is about.
+
+    Raises:
+        ConfigError: when it is a folder, or there is none to put it in.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, not a file to write")
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{path} cannot be written: {folder} is no folder that takes files")
 
 
 def write_json(path: Path, facts: Any) -> None:

@@ -18,7 +18,7 @@ from spikformer.bench.subject import Seen
 from spikformer.bench.sweep import RATES
 from spikformer.cli import _networks
 from spikformer.cli._bench_tables import print_comparison, print_sweep
-from spikformer.cli._options import chosen, console, run, write_json
+from spikformer.cli._options import chosen, console, must_be_writable, run, write_json
 from spikformer.engine import is_engine
 from spikformer.errors import ConfigError
 
@@ -89,7 +89,7 @@ def bench_command(
     """
     threads = min(USUAL_THREADS, _available()) if threads is None else threads
     options = Options(batches, threads, length, contenders, sweeping.rows)
-    _check(source, options, sweeping, figure)
+    _check(source, options, sweeping, out, figure)
     facts = _circumstances(threads)
     comparison, sweeps = None, []
     with _said() as say:
@@ -118,13 +118,20 @@ def bench_command(
 
 
 def _check(
-    source: str | None, options: Options, sweeping: SweepOptions, figure: Path | None
+    source: str | None,
+    options: Options,
+    sweeping: SweepOptions,
+    out: Path | None,
+    figure: Path | None,
 ) -> None:
     if source is None and not sweeping.sweep:
         raise ConfigError("name a network, or ask for --sweep alone")
     options.check()
     if not all(0 <= rate <= 1 for rate in sweeping.rates) or not sweeping.rates:
         raise ConfigError(f"rates must lie between 0 and 1, got {list(sweeping.rates)}")
+    for path in (out, figure):
+        if path is not None:
+            must_be_writable(path)
     if figure is not None:
         _check_figure(figure)
     if sweeping.sweep:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from spikformer.cli._options import console, plain_table, run
+from spikformer.cli._options import console, must_be_writable, plain_table, run
 from spikformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def export_command(
     """
     if samples < 1:
         raise ConfigError(f"samples must be at least 1, got {samples}")
+    must_be_writable(file)
     if file.exists() and not overwrite:
         raise ConfigError(f"{file} is there already: --overwrite replaces it")
 
