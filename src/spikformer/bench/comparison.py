@@ -183,8 +183,6 @@ def compare(
     names = [name for name in CONTENDERS if name in options.contenders]
     absent = dict(prepare(materials, calibration, names, options.batches, say))
     engines = [each for each in PRECISIONS if materials.engine(each).exists()]
-    if not engines:
-        absent["dense products"] = "their shapes are read from an engine, and none takes part"
     contests = []
     for batch in options.batches:
         largest = batch == max(options.batches)
@@ -203,6 +201,8 @@ def compare(
         raise ConfigError(
             "no contender could run: " + "; ".join(f"{n}: {w}" for n, w in absent.items())
         )
+    if not engines:
+        absent["dense products"] = "their shapes are read from an engine, and none takes part"
     speeds = max(contests, key=lambda each: each.batch).products
     profiles = {}
     for precision in engines:
