@@ -1,5 +1,6 @@
 // Threads that wait for items: they spin for a moment, since the next phase is usually near, then
-// sleep.
+// sleep. Each begins with its own part of the items, which is of the same images in every phase, so
+// that what it wrote is still in its cache; then it helps the others.
 #pragma once
 
 #include <atomic>

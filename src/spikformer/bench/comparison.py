@@ -28,8 +28,6 @@ PRECISIONS = ("int8", "float32")
 PROFILED = 32
 """Images on which layers are timed."""
 ENGINE_DENSE = "engine int8, dense"
-ROOFLINE = {"int8": "int8", "float32": "float32"}
-"""An engine's precision to the dense product that its dense layers are held against."""
 EVERYBODY = tuple(CONTENDERS)
 
 
@@ -207,7 +205,7 @@ def compare(
     profiles = {}
     for precision in engines:
         say(f"layers in {precision}")
-        dense = speeds.get(ROOFLINE[precision])
+        dense = speeds.get(precision)  # what the engine's dense layers are held against
         try:
             profiles[precision] = _profile(
                 materials, precision, statistics.median(dense) if dense else None

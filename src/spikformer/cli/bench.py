@@ -1,6 +1,5 @@
 """`spikformer bench [NETWORK]`."""
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from spikformer.cli import _networks
 from spikformer.cli._bench_tables import print_comparison, print_sweep
 from spikformer.cli._options import chosen, console, must_be_writable, run, write_json
 from spikformer.engine import is_engine
+from spikformer.engine._library import processors
 from spikformer.errors import ConfigError
 
 USUAL_THREADS = 2
@@ -87,7 +87,7 @@ def bench_command(
         out: Where to write all of it.
         figure: Where to draw it: .png, .svg or .pdf.
     """
-    threads = min(USUAL_THREADS, _available()) if threads is None else threads
+    threads = min(USUAL_THREADS, processors()) if threads is None else threads
     options = Options(batches, threads, length, contenders, sweeping.rows)
     _check(source, options, sweeping, out, figure)
     facts = _circumstances(threads)
@@ -211,7 +211,7 @@ def _circumstances(threads: int) -> dict[str, Any]:
     named = ("python", "torch", "numpy", "spikingjelly", "onnxruntime")
     return {
         "hardware": processor(),
-        "processors": _available(),
+        "processors": processors(),
         "threads": threads,
         "versions": found,
         "software": ", ".join(f"{name} {found[name]}" for name in named if found[name]),
@@ -234,10 +234,3 @@ def _said() -> Iterator[Callable[[str], None]]:
     """Show what is being done, on standard error."""
     with Console(file=sys.stderr).status("preparing") as status:
         yield status.update
-
-
-def _available() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1

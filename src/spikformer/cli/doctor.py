@@ -74,7 +74,7 @@ def _operations() -> Table:
 
 
 def _engine() -> Table:
-    from spikformer.engine import _engine, _library
+    from spikformer.engine import _library
 
     table = plain_table("", "")
     if (reason := _library.missing()) is not None:
@@ -82,5 +82,5 @@ def _engine() -> Table:
         return table
     table.add_row("library", str(_library._path()))
     table.add_row("instruction sets", ", ".join(_library.instruction_sets()))
-    table.add_row("threads", str(_engine._processors()))
+    table.add_row("threads", str(_library.processors()))
     return table

@@ -79,7 +79,7 @@ class Engine:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"facts must be what JSON can write: {first_line(error)}") from error
         self.precision = "int8" if any(n.endswith(".scale") for n in arrays) else "float32"
-        self.threads = threads or min(_processors(), MOST_THREADS)
+        self.threads = threads or min(_library.processors(), MOST_THREADS)
         self.instruction_set = _library.check_instruction_set(instruction_set)
         self._runner = Runner(
             plan,
@@ -215,10 +215,3 @@ def _unpacked(buffer: np.ndarray, bits: bool, channels: int) -> np.ndarray:
     if bits:
         buffer = np.unpackbits(buffer.view(np.uint8), axis=-1, bitorder="little")
     return np.moveaxis(buffer[..., :channels], (1, 4), (0, 2))
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1

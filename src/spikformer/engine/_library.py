@@ -108,6 +108,14 @@ def check_instruction_set(name: str | None) -> str:
     return name
 
 
+def processors() -> int:
+    """How many this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
 def _path() -> Path:
     if elsewhere := os.environ.get(ELSEWHERE):
         return Path(elsewhere)

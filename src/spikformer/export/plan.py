@@ -112,7 +112,7 @@ class Layer:
         before = values[self.input]
         largest = self.kernel**2 * before.channels * before.maximum * LARGEST_WEIGHT
         must(largest < 2**31, f"{self.name} has sums of up to {largest}, beyond 32 bits")
-        return replace(values[self.input], storage=SPIKES, channels=self.out_channels, maximum=1)
+        return replace(before, storage=SPIKES, channels=self.out_channels, maximum=1)
 
 
 @dataclass(frozen=True)
